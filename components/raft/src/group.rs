@@ -1,0 +1,87 @@
+//! The group itself: public interface.
+
+use bytes::Bytes;
+use types::{ConfigurationChange, Index, Instant, LogPosition, PeerId, Term};
+
+use crate::{InitialState, LogReader, Message, Options, Ready, Result};
+
+/// What a peer currently is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// Follows, or looks for a leader.
+    #[default]
+    Follower,
+    /// Asks whether an election would succeed.
+    PreCandidate,
+    /// Asks for votes.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+/// How a snapshot transfer to a peer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotOutcome {
+    /// The peer's store has received it whole, at this index.
+    Sent(Index),
+    /// It failed; the group will ask again.
+    Failed,
+}
+
+/// A leader's right to answer reads alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The leader's term.
+    pub term: Term,
+    /// When the messages were made that a quorum has acknowledged, on the leader's clock.
+    pub sent_at: Instant,
+    /// `sent_at` plus the lease's length: invalid from here on.
+    pub until: Instant,
+}
+
+/// A leader's view of one peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// The peer.
+    pub id: PeerId,
+    /// The highest index known to match, durably.
+    pub match_index: Index,
+    /// The next index to send.
+    pub next_index: Index,
+    /// Whether it is being probed, replicated to, or waits for a snapshot: "probe", "replicate", "snapshot".
+    pub state: &'static str,
+    /// When it last answered, on the leader's clock.
+    pub heard_at: Instant,
+}
+
+/// A picture of a group for operators, checkers and placement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// This peer.
+    pub id: PeerId,
+    /// What it is.
+    pub role: Role,
+    /// Its term.
+    pub term: Term,
+    /// Whom it voted for in this term.
+    pub vote: Option<PeerId>,
+    /// Whom it follows.
+    pub leader: Option<PeerId>,
+    /// The highest index known committed.
+    pub commit_index: Index,
+    /// The highest index applied.
+    pub applied_index: Index,
+    /// The highest index that is durable here.
+    pub persisted_index: Index,
+    /// The last position of the log.
+    pub last: LogPosition,
+    /// The position behind which the log begins.
+    pub truncated: LogPosition,
+    /// The configuration in force and the index of its entry.
+    pub configuration: (Index, ConfigurationChange),
+    /// Progress per peer, in id order; empty unless leading.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// One peer of a Raft group.
+pub struct RaftGroup {}

@@ -1,0 +1,90 @@
+//! Regions and their peers.
+
+use crate::{Configuration, KeyRange, PeerId, RegionId, StoreId};
+
+/// The version of a region's descriptor. Two descriptors of one region with equal epochs are equal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch {
+    /// Raised by every applied configuration change.
+    pub conf_version: u64,
+    /// Raised by every applied change of the range (split, merge).
+    pub version: u64,
+}
+
+impl Epoch {
+    /// The epoch of a region that `init` creates.
+    pub const FIRST: Epoch = Epoch { conf_version: 1, version: 1 };
+
+    /// Whether `self` is at least as new as `other` in both parts.
+    #[must_use]
+    pub fn covers(self, other: Epoch) -> bool {
+        self.conf_version >= other.conf_version && self.version >= other.version
+    }
+}
+
+/// What a peer may do in its group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PeerRole {
+    /// Votes, in every configuration in force.
+    #[default]
+    Voter,
+    /// Receives the log and never votes.
+    Learner,
+    /// In a joint configuration: votes only in the incoming half.
+    IncomingVoter,
+    /// In a joint configuration: votes only in the outgoing half and becomes a learner when it is left.
+    DemotingVoter,
+}
+
+/// One replica of a region, on one store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Peer {
+    /// Its name, never reused.
+    pub id: PeerId,
+    /// Where it lives.
+    pub store_id: StoreId,
+    /// What it may do.
+    pub role: PeerRole,
+}
+
+/// A region's descriptor: its range, its epoch and where its peers live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Its name, and that of its Raft group.
+    pub id: RegionId,
+    /// The keys it holds.
+    pub range: KeyRange,
+    /// The descriptor's version.
+    pub epoch: Epoch,
+    /// Its peers, in order of peer id; no two on one store.
+    pub peers: Vec<Peer>,
+}
+
+impl Region {
+    /// The peer with this id.
+    #[must_use]
+    pub fn find_peer(&self, id: PeerId) -> Option<Peer> {
+        self.peers.iter().find(|peer| peer.id == id).copied()
+    }
+
+    /// The peer on this store.
+    #[must_use]
+    pub fn find_peer_on(&self, store_id: StoreId) -> Option<Peer> {
+        self.peers.iter().find(|peer| peer.store_id == store_id).copied()
+    }
+
+    /// The Raft configuration that the peers' roles spell.
+    #[must_use]
+    pub fn configuration(&self) -> Configuration {
+        let with = |wanted: &[PeerRole]| {
+            self.peers.iter().filter(|peer| wanted.contains(&peer.role)).map(|peer| peer.id).collect()
+        };
+        let is_joint =
+            self.peers.iter().any(|peer| matches!(peer.role, PeerRole::IncomingVoter | PeerRole::DemotingVoter));
+        Configuration {
+            voters: with(&[PeerRole::Voter, PeerRole::IncomingVoter]),
+            outgoing: if is_joint { with(&[PeerRole::Voter, PeerRole::DemotingVoter]) } else { Vec::new() },
+            learners: with(&[PeerRole::Learner]),
+        }
+    }
+}
