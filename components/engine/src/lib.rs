@@ -1,1 +1,19 @@
-//! engine
+//! The disk as the store sees it: two small, batch-oriented ports, an implementation in memory that can lose power, and
+//! the suite that every implementation passes.
+//!
+//! - [`LogEngine`] holds every region's Raft log and state; what it acknowledges is durable.
+//! - [`KvEngine`] holds data; its writes are redone from the logs after a crash, so they need no fsync of their own (D5).
+//!
+//! It does not know Raft's semantics: it stores entries and keys, atomically per batch.
+//!
+//! Start reading at [`LogBatch`] and [`KvBatch`].
+
+mod error;
+mod kv;
+mod lifecycle;
+mod log;
+
+pub use error::{Error, Operation, Result};
+pub use kv::{KvBatch, KvEngine, KvOp, KvSnapshot, StagedFile};
+pub use lifecycle::{LifecycleChange, LifecycleRecord};
+pub use log::{LogBatch, LogEngine, LogWrite, RaftState, StoreIdent};
