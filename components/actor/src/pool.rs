@@ -87,7 +87,8 @@ fn run(scheduler: &ThreadScheduler, id: ActorId, clock: &dyn Clock, mut actor: B
     drop(parker.thread.set(thread::current()));
     loop {
         // Cleared before the mail is taken: whoever sends afterwards wakes us again.
-        parker.is_woken.store(false, Ordering::Release);
+        // (A swap, not a store: it may not move behind the look into the mailbox.)
+        parker.is_woken.swap(false, Ordering::SeqCst);
         let has_mail = actor.take_mail(usize::MAX);
         let now = clock.now();
         let deadline = actor.deadline();

@@ -1,0 +1,132 @@
+//! What other threads may know of a peer: one small record per region, written by its raft and apply worker and read by
+//! read workers, services and placement. It carries the lease (D10).
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use types::{Index, Instant, LogPosition, Peer, Region, RegionId, Term};
+
+/// Every region's view, by id.
+#[derive(Default)]
+pub(crate) struct Views {
+    regions: DashMap<RegionId, Arc<RegionView>>,
+}
+
+/// One region's view.
+pub(crate) struct RegionView {
+    state: Mutex<ViewState>,
+}
+
+/// What a view holds.
+#[derive(Clone, Debug)]
+pub(crate) struct ViewState {
+    /// The region.
+    pub(crate) region_id: RegionId,
+    /// This store's peer.
+    pub(crate) peer: Peer,
+    /// The applied descriptor; `None` before the first snapshot.
+    pub(crate) region: Option<Arc<Region>>,
+    /// Who leads, as far as known.
+    pub(crate) leader: Option<Peer>,
+    /// The peer's term.
+    pub(crate) term: Term,
+    /// The lease, where this peer leads and holds one.
+    pub(crate) lease: Option<LeaseView>,
+    /// The highest index known committed. Written before any message that carries it leaves the store.
+    pub(crate) commit_index: Index,
+    /// The last applied position.
+    pub(crate) applied: LogPosition,
+    /// Until this index is applied no lease read is served: an entry up to it changes range, epoch or membership.
+    pub(crate) lease_blocked_to: Index,
+    /// A snapshot is being put in place: the data is between two states.
+    pub(crate) is_installing: bool,
+}
+
+/// A lease as a read worker checks it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LeaseView {
+    /// The term in which it was won.
+    pub(crate) term: Term,
+    /// Invalid from here on, on this store's monotonic clock.
+    pub(crate) until: Instant,
+    /// Wall minus monotonic time when the acknowledged messages were made, in milliseconds: a gain since then means
+    /// that the monotonic clock missed time.
+    pub(crate) wall_lead_ms: i64,
+}
+
+/// A copy of what is known of a region here, for services and operators.
+#[derive(Clone, Debug)]
+pub struct RegionPicture {
+    /// The region.
+    pub id: RegionId,
+    /// This store's peer.
+    pub peer: Peer,
+    /// The applied descriptor; `None` before the first snapshot.
+    pub region: Option<Arc<Region>>,
+    /// Who leads, as far as known.
+    pub leader: Option<Peer>,
+    /// The peer's term.
+    pub term: Term,
+    /// The highest index known committed.
+    pub commit_index: Index,
+    /// The last applied position.
+    pub applied: LogPosition,
+    /// When the lease ends, where one is held.
+    pub lease_until: Option<Instant>,
+}
+
+impl Views {
+    pub(crate) fn find(&self, id: RegionId) -> Option<Arc<RegionView>> {
+        self.regions.get(&id).map(|view| Arc::clone(&view))
+    }
+
+    pub(crate) fn insert(&self, id: RegionId, view: Arc<RegionView>) {
+        self.regions.insert(id, view);
+    }
+
+    /// Every view, in order of id.
+    #[allow(clippy::disallowed_methods, reason = "sorted before anyone sees the order")]
+    pub(crate) fn all(&self) -> Vec<Arc<RegionView>> {
+        let mut views: Vec<_> = self.regions.iter().map(|entry| (*entry.key(), Arc::clone(entry.value()))).collect();
+        views.sort_unstable_by_key(|(id, _)| *id);
+        views.into_iter().map(|(_, view)| view).collect()
+    }
+}
+
+impl RegionView {
+    pub(crate) fn new(state: ViewState) -> Arc<RegionView> {
+        Arc::new(RegionView { state: Mutex::new(state) })
+    }
+
+    /// Reads the state. The closure runs under the lock: it must be short and call nothing.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&ViewState) -> T) -> T {
+        read(&self.state.lock())
+    }
+
+    /// Changes the state, likewise.
+    pub(crate) fn update(&self, update: impl FnOnce(&mut ViewState)) {
+        update(&mut self.state.lock());
+    }
+
+    pub(crate) fn region(&self) -> Option<Arc<Region>> {
+        self.read(|state| state.region.clone())
+    }
+
+    pub(crate) fn is_leader(&self) -> bool {
+        self.read(|state| state.leader.is_some_and(|leader| leader.id == state.peer.id))
+    }
+
+    pub(crate) fn picture(&self) -> RegionPicture {
+        self.read(|state| RegionPicture {
+            id: state.region_id,
+            peer: state.peer,
+            region: state.region.clone(),
+            leader: state.leader,
+            term: state.term,
+            commit_index: state.commit_index,
+            applied: state.applied,
+            lease_until: state.lease.map(|lease| lease.until),
+        })
+    }
+}
