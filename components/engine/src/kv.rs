@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use crate::Result;
+use crate::{Error, Operation, Result};
 
 /// Writes to be applied atomically, in order. Keys and values lie one behind the other in one buffer, so that a round
 /// of many regions allocates a few times, not once per key.
@@ -56,7 +56,7 @@ pub enum KvOp<'a> {
 /// A staged snapshot file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StagedFile {
-    /// Its name: letters, digits, `-`, `_` and `.` only.
+    /// Its name: letters, digits, `-`, `_` and `.`, the last one not first.
     pub name: String,
     /// Its length.
     pub size_bytes: u64,
@@ -66,7 +66,7 @@ pub struct StagedFile {
 ///
 /// Writes are ordered and not durable; the state found after a crash is that behind a prefix of them, at least up to the
 /// last finished [`KvEngine::flush`]. Two operations stand outside this order, durable at once while earlier writes may
-/// be lost: [`KvEngine::ingest`] and the deletion of files.
+/// be lost: [`KvEngine::ingest`] and the deletion of files. What an engine shows when it opens is durable.
 pub trait KvEngine: Send + Sync {
     /// Applies a batch atomically; visible on return. A failure poisons the engine for good.
     fn write(&self, batch: &KvBatch) -> Result<()>;
@@ -86,10 +86,10 @@ pub trait KvEngine: Send + Sync {
     /// Bytes written since the last flush.
     fn unflushed_bytes(&self) -> u64;
 
-    /// Creates an empty staged file, replacing one of the same name.
+    /// Creates an empty staged file; one of the same name is deleted first.
     fn stage_create(&self, name: &str) -> Result<()>;
 
-    /// Appends pairs to a staged file: keys ascending, also across calls.
+    /// Appends pairs to a staged file that is not synced yet: keys ascending, also across calls.
     fn stage_append(&self, name: &str, pairs: &[(Bytes, Bytes)]) -> Result<()>;
 
     /// Finishes a staged file and makes it and its name durable.
@@ -101,7 +101,8 @@ pub trait KvEngine: Send + Sync {
     /// Removes a staged file; one that is not there is no error.
     fn stage_delete(&self, name: &str) -> Result<()>;
 
-    /// Adds the pairs of synced staged files to the data, atomically, over what is there. The files stay.
+    /// Adds the pairs of synced staged files, which share no key, to the data: over what is there, and atomically, also
+    /// where the process or the machine fails. The files stay. Refused as a whole if one of them is not synced.
     fn ingest(&self, names: &[String]) -> Result<()>;
 
     /// Bytes that this engine's files take.
@@ -111,6 +112,9 @@ pub trait KvEngine: Send + Sync {
     fn free_bytes(&self) -> u64;
 }
 
+/// Sees one pair of a scan.
+pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
+
 /// The data at one moment.
 pub trait KvSnapshot: Send + Sync {
     /// The value of a key.
@@ -118,13 +122,20 @@ pub trait KvSnapshot: Send + Sync {
 
     /// Visits the pairs with keys in `[start_key, end_key)` (an empty `end_key`: no bound), ascending or descending,
     /// until the visitor breaks.
-    fn scan(
-        &self,
-        start_key: &[u8],
-        end_key: &[u8],
-        is_reverse: bool,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<()>;
+    fn scan(&self, start_key: &[u8], end_key: &[u8], is_reverse: bool, visit: Visit<'_>) -> Result<()>;
+}
+
+impl StagedFile {
+    /// Checks that a name can only be that of a file in the folder of staged files.
+    pub fn check_name(name: &str) -> Result<()> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if !name.is_empty() && !name.starts_with('.') && name.bytes().all(is_plain) {
+            return Ok(());
+        }
+        let message =
+            format!("{name:?} is no name for a staged file: letters, digits, '-', '_' and '.', no '.' first");
+        Err(Error::Io { operation: Operation::Stage, message })
+    }
 }
 
 impl KvBatch {
@@ -155,14 +166,13 @@ impl KvBatch {
 
     /// The writes in order.
     pub fn ops(&self) -> impl DoubleEndedIterator<Item = KvOp<'_>> + ExactSizeIterator {
-        self.ops.iter().map(|op| {
-            let (key, value) = self.buffer[op.start..][..op.key_len + op.value_len].split_at(op.key_len);
-            match op.kind {
-                RawKind::Put => KvOp::Put { key, value },
-                RawKind::Delete => KvOp::Delete { key },
-                RawKind::DeleteRange => KvOp::DeleteRange { start_key: key, end_key: value },
-            }
-        })
+        self.ops.iter().map(|op| self.view(op))
+    }
+
+    /// The write at a place in the order, counted from zero.
+    #[must_use]
+    pub fn op(&self, place: usize) -> Option<KvOp<'_>> {
+        self.ops.get(place).map(|op| self.view(op))
     }
 
     /// The number of writes.
@@ -187,6 +197,15 @@ impl KvBatch {
     pub fn clear(&mut self) {
         self.buffer.clear();
         self.ops.clear();
+    }
+
+    fn view(&self, op: &RawOp) -> KvOp<'_> {
+        let (key, value) = self.buffer[op.start..][..op.key_len + op.value_len].split_at(op.key_len);
+        match op.kind {
+            RawKind::Put => KvOp::Put { key, value },
+            RawKind::Delete => KvOp::Delete { key },
+            RawKind::DeleteRange => KvOp::DeleteRange { start_key: key, end_key: value },
+        }
     }
 
     fn push(&mut self, kind: RawKind, key: &[&[u8]], value: &[&[u8]]) {

@@ -6,14 +6,17 @@
 //!
 //! It does not know Raft's semantics: it stores entries and keys, atomically per batch.
 //!
-//! Start reading at [`LogBatch`] and [`KvBatch`].
+//! Start reading at [`LogBatch`] and [`KvBatch`]; what a crash does to both is in [`mem`].
 
+mod entry_run;
 mod error;
 mod kv;
 mod lifecycle;
 mod log;
+pub mod mem;
 
+pub use entry_run::EntryRun;
 pub use error::{Error, Operation, Result};
-pub use kv::{KvBatch, KvEngine, KvOp, KvSnapshot, StagedFile};
+pub use kv::{KvBatch, KvEngine, KvOp, KvSnapshot, StagedFile, Visit};
 pub use lifecycle::{LifecycleChange, LifecycleRecord};
 pub use log::{LogBatch, LogEngine, LogWrite, RaftState, StoreIdent};

@@ -1,7 +1,10 @@
 //! The port for Raft logs.
 
 use bytes::Bytes;
-use types::{ClusterId, ConfigurationChange, Entry, HardState, Incarnation, Index, LogPosition, PeerId, RegionId, StoreId};
+use types::{
+    ClusterId, ConfigurationChange, Entry, HardState, Incarnation, Index, LogPosition, PeerId, RegionId,
+    StoreId,
+};
 
 use crate::{LifecycleRecord, Result};
 
@@ -66,16 +69,23 @@ pub struct LogWrite {
     pub is_cleared: bool,
 }
 
-/// Durable logs of all regions of a store. Calls block.
+/// Durable logs of all regions of a store. Calls block. What an engine shows when it opens is durable, also where it was
+/// written without a sync.
 pub trait LogEngine: Send + Sync {
     /// Writes the batch atomically. With `is_synced`, it and every earlier batch is durable on return; without, it may
     /// be lost with a suffix of the batches behind the last synced one. A failure poisons the engine for good.
     fn write(&self, batch: &LogBatch, is_synced: bool) -> Result<()>;
 
     /// Consecutive entries from `first_index` on, up to `last_index` (inclusive) or `bytes_max`, at least one if the
-    /// first exists; checks each entry's chain against the one before it.
-    fn read_entries(&self, region: RegionId, first_index: Index, last_index: Index, bytes_max: usize)
-    -> Result<Vec<Entry>>;
+    /// first exists; checks each entry's chain against the one before it. (The first is checked where the entry before
+    /// it is stored, or where the stored Raft state's truncation point is right before it.)
+    fn read_entries(
+        &self,
+        region: RegionId,
+        first_index: Index,
+        last_index: Index,
+        bytes_max: usize,
+    ) -> Result<Vec<Entry>>;
 
     /// Every region's Raft state, in order of region.
     fn raft_states(&self) -> Result<Vec<(RegionId, RaftState)>>;
