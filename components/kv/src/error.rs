@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use types::{KeyRange, RegionId};
 
+use crate::value::Malformed;
+
 /// Why a command was not applied, or a query not answered.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -25,10 +27,10 @@ pub enum Error {
         region_id: RegionId,
     },
     /// The answer would take more memory than one query may use.
-    #[error("the answer exceeds {size_max_bytes} bytes: ask for fewer keys or a smaller limit")]
+    #[error("the answer exceeds {bytes_max} bytes: ask for fewer keys or a smaller limit")]
     AnswerTooLarge {
         /// The most that one answer may take.
-        size_max_bytes: usize,
+        bytes_max: usize,
     },
     /// A stored value is not one that this crate wrote: this peer's data is damaged (D15).
     #[error("value of key {key:?} in region {region_id} is corrupted: {reason}")]
@@ -49,6 +51,10 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    pub(crate) fn corruption(region_id: RegionId, key: &[u8], malformed: Malformed) -> Error {
+        Error::Corruption { region_id, key: Bytes::copy_from_slice(key), reason: malformed.reason }
+    }
+
     /// Whether every peer that applies the same command meets the same error, so that it is a result for the client and
     /// not a fault of this store.
     #[must_use]

@@ -14,13 +14,18 @@
 //!
 //! Start reading at [`keys`] and [`value`] (the disk format), then [`Round`], then `command/put.rs`.
 
+pub mod command;
 mod error;
+pub mod export;
 pub mod keys;
+pub mod limits;
+pub mod read;
 mod round;
 pub mod value;
 
 #[cfg(test)]
 mod testing;
 
+pub use command::Invalid;
 pub use error::{Error, Result};
 pub use round::Round;
