@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use engine::KvSnapshot;
+use engine::{KvSnapshot, Visit};
 use types::{KeyRange, RegionId, WallTime};
 
 use crate::{Error, Result, keys, value};
@@ -19,16 +19,14 @@ pub struct Extent<'a> {
     pub clock: WallTime,
 }
 
-/// Sees each engine key and engine value, and may break off behind it.
-pub type Visitor<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
-
-/// Visits the pairs in order of key, from the engine key `resume_key` on, if one is given. Where the visitor breaks off,
-/// the answer is the key to resume from: the first behind the pair that it saw last. `None`: every pair has been visited.
+/// Visits the pairs, engine keys and engine values, in order of key, from the engine key `resume_key` on, if one is
+/// given. Where the visitor breaks off, the answer is the key to resume from: the first behind the pair that it saw
+/// last. `None`: every pair has been visited.
 pub fn visit(
     extent: &Extent<'_>,
     resume_key: Option<&[u8]>,
     snapshot: &dyn KvSnapshot,
-    visitor: &mut Visitor<'_>,
+    visitor: Visit<'_>,
 ) -> Result<Option<Vec<u8>>> {
     let (first_key, end_key) = keys::replicated_range(extent.region_id, extent.range);
     let start_key =
@@ -67,24 +65,27 @@ fn is_live(extent: &Extent<'_>, key: &[u8], bytes: &[u8]) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use engine::KvEngine;
 
     use super::*;
-    use crate::testing::MapEngine;
+    use crate::testing::{engine_with, put};
 
     type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
-    fn engine() -> MapEngine {
-        let engine = MapEngine::new();
-        engine.put(b"r\0\0\0\0\0\0\0\x02a", b"applied");
-        for key in [&b"s1"[..], b"s2"] {
-            engine.put(key, b"row");
-        }
-        for key in [&b"ua"[..], b"ub", b"uc", b"ud", b"ue"] {
-            engine.put(key, b"\0value");
-        }
-        engine.put(b"ubb", b"\x01\0\0\0\0\0\0\0\x0avalue");
-        engine
+    fn engine() -> Arc<dyn KvEngine> {
+        engine_with([
+            (&b"r\0\0\0\0\0\0\0\x02a"[..], &b"applied"[..]),
+            (b"s1", b"row"),
+            (b"s2", b"row"),
+            (b"ua", b"\0value"),
+            (b"ub", b"\0value"),
+            (b"ubb", b"\x01\0\0\0\0\0\0\0\x0avalue"),
+            (b"uc", b"\0value"),
+            (b"ud", b"\0value"),
+            (b"ue", b"\0value"),
+        ])
     }
 
     /// What is visited if the visitor breaks off behind every `count` pairs.
@@ -131,7 +132,7 @@ mod tests {
     #[test]
     fn a_damaged_value_is_reported() {
         let engine = engine();
-        engine.put(b"ub", b"");
+        put(engine.as_ref(), b"ub", b"");
         let extent = Extent { region_id: RegionId(2), range: &KeyRange::ALL, clock: WallTime(0) };
         let snapshot = engine.snapshot();
         let error =

@@ -25,6 +25,8 @@ pub mod value;
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use command::Invalid;
 pub use error::{Error, Result};

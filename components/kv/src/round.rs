@@ -138,22 +138,21 @@ impl Overlay {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{MapEngine, Random};
+    use crate::testing::{Random, engine_with};
 
     #[test]
     fn a_round_sees_its_own_writes() {
-        let engine = MapEngine::new();
-        engine.put(b"a", b"old");
-        engine.put(b"b", b"old");
+        let engine = engine_with([(&b"a"[..], &b"old"[..]), (b"b", b"old")]);
         let mut round = Round::new();
-        assert_eq!(round.get(&engine, b"a").unwrap().as_deref(), Some(&b"old"[..]));
+        let seen = |round: &mut Round, key: &[u8]| round.get(engine.as_ref(), key).unwrap();
+        assert_eq!(seen(&mut round, b"a").as_deref(), Some(&b"old"[..]));
         round.batch_mut().put(&[b"a"], &[b"ne", b"w"]);
         round.batch_mut().delete(&[b"b"]);
-        assert_eq!(round.get(&engine, b"a").unwrap().as_deref(), Some(&b"new"[..]));
-        assert_eq!(round.get(&engine, b"b").unwrap(), None);
+        assert_eq!(seen(&mut round, b"a").as_deref(), Some(&b"new"[..]));
+        assert_eq!(seen(&mut round, b"b"), None);
         round.clear();
         assert!(round.batch().is_empty());
-        assert_eq!(round.get(&engine, b"a").unwrap().as_deref(), Some(&b"old"[..]));
+        assert_eq!(seen(&mut round, b"a").as_deref(), Some(&b"old"[..]));
     }
 
     #[test]
@@ -172,13 +171,9 @@ mod tests {
     fn a_round_answers_as_its_batch_will() {
         for seed in 0..300 {
             let mut random = Random::new(seed);
-            let (before, mut after) = (MapEngine::new(), MapEngine::new());
-            for key in 0..16_u8 {
-                if random.below(2) == 0 {
-                    before.put(&[key], b"old");
-                    after.put(&[key], b"old");
-                }
-            }
+            let old_keys: Vec<_> = (0..16_u8).filter(|_| random.below(2) == 0).map(|key| [key]).collect();
+            let old_engine = || engine_with(old_keys.iter().map(|key| (&key[..], &b"old"[..])));
+            let engine = old_engine();
             let mut round = Round::new();
             for step in 0..40_u8 {
                 let (left, right) = (random.byte_below(16), random.byte_below(18));
@@ -187,10 +182,10 @@ mod tests {
                     1 => round.batch_mut().delete(&[&[left]]),
                     2 => round.batch_mut().delete_range(&[&[left]], &[&[right]]),
                     _ => {
-                        after = before.copy();
+                        let after = old_engine();
                         after.write(round.batch()).unwrap();
                         for key in 0..16 {
-                            let seen = round.get(&before, &[key]).unwrap();
+                            let seen = round.get(engine.as_ref(), &[key]).unwrap();
                             assert_eq!(
                                 seen,
                                 after.get(&[key]).unwrap(),

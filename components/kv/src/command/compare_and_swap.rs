@@ -59,17 +59,17 @@ mod tests {
     use types::{Command, KeyRange, RegionId, Term, WallTime};
 
     use super::*;
-    use crate::{command, testing::MapEngine};
+    use crate::{command, testing::engine_with};
 
     #[test]
     fn a_damaged_value_is_this_peers_fault_only() {
-        let engine = MapEngine::new();
-        engine.put(b"uk", b"\xff");
+        let engine = engine_with([(&b"uk"[..], &b"\xff"[..])]);
         let swap = CompareAndSwap { key: "k".into(), expected: None, replacement: None, ttl_seconds: 0 };
         let scope =
             Scope { region_id: RegionId(2), range: &KeyRange::ALL, term: Term(1), clock: WallTime(0) };
         let mut round = Round::new();
-        let error = command::apply(&Command::CompareAndSwap(swap), &scope, &engine, &mut round).unwrap_err();
+        let error =
+            command::apply(&Command::CompareAndSwap(swap), &scope, engine.as_ref(), &mut round).unwrap_err();
         assert!(matches!(error, Error::Corruption { region_id: RegionId(2), .. }));
         assert!(!error.is_deterministic());
         assert!(round.batch().is_empty());

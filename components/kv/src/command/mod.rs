@@ -1,6 +1,6 @@
 //! Commands: what is checked before they are proposed, and what they write when they are applied. One file for each.
 //!
-//! To add a command, write its file with a [`Handler`], and add it to [`with_handler`].
+//! To add a command, write its file with a `Handler`, and add it to `with_handler`.
 
 mod batch_delete;
 mod batch_put;
@@ -107,5 +107,82 @@ fn with_handler<'a, T>(command: &'a Command, ask: impl FnOnce(&dyn Handler<'a>) 
         Command::DeleteRange { range } => ask(&delete_range::DeleteRange(range)),
         Command::CompareAndSwap(swap) => ask(&compare_and_swap::Swap(swap)),
         Command::Placement(txn) => ask(&placement::Transaction(txn)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use types::{CompareAndSwap, Condition, Pair, PlacementTxn};
+
+    use super::*;
+
+    fn pair(key_bytes: usize, value_bytes: usize) -> Pair {
+        Pair { key: vec![b'k'; key_bytes].into(), value: vec![b'v'; value_bytes].into(), ttl_seconds: 0 }
+    }
+
+    /// Every command that names a key of this length.
+    fn commands_with(key_bytes: usize) -> Vec<Command> {
+        let key = Bytes::from(vec![b'k'; key_bytes]);
+        let good = Bytes::from("good");
+        let condition = Condition::AtMost { key: key.clone(), number: 1 };
+        vec![
+            Command::Put(pair(key_bytes, 1)),
+            Command::BatchPut { pairs: vec![pair(1, 1), pair(key_bytes, 1)] },
+            Command::Delete { key: key.clone() },
+            Command::BatchDelete { keys: vec![good.clone(), key.clone()] },
+            Command::CompareAndSwap(CompareAndSwap {
+                key: key.clone(),
+                expected: None,
+                replacement: None,
+                ttl_seconds: 0,
+            }),
+            Command::Placement(PlacementTxn {
+                term: Term(1),
+                conditions: vec![condition],
+                writes: vec![(good.clone(), None)],
+            }),
+            Command::Placement(PlacementTxn {
+                term: Term(1),
+                conditions: vec![],
+                writes: vec![(key, Some(good))],
+            }),
+        ]
+    }
+
+    #[test]
+    fn keys_have_a_length() {
+        for (key_bytes, expected) in [
+            (0, Err(Invalid::EmptyKey)),
+            (1, Ok(())),
+            (KEY_BYTES_MAX, Ok(())),
+            (KEY_BYTES_MAX + 1, Err(Invalid::KeyTooLong { size_bytes: KEY_BYTES_MAX + 1 })),
+        ] {
+            for command in commands_with(key_bytes) {
+                assert_eq!(check(&command), expected, "a key of {key_bytes} bytes in {command:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn bounds_of_ranges_may_be_empty_or_long() {
+        let range = KeyRange::new("", vec![0xff; KEY_BYTES_MAX + 1]);
+        assert_eq!(check(&Command::DeleteRange { range }), Ok(()));
+    }
+
+    #[test]
+    fn commands_have_a_size() {
+        let overhead = size_bytes(&Command::Put(pair(1, 0)));
+        let fits = SIZE_BYTES_MAX - overhead;
+        assert_eq!(check(&Command::Put(pair(1, fits))), Ok(()));
+        let too_large = Err(Invalid::TooLarge { size_bytes: SIZE_BYTES_MAX + 1 });
+        assert_eq!(check(&Command::Put(pair(1, fits + 1))), too_large);
+        let half = SIZE_BYTES_MAX / 2 - overhead;
+        assert_eq!(check(&Command::BatchPut { pairs: vec![pair(1, half), pair(1, half)] }), Ok(()));
+        assert_eq!(check(&Command::BatchPut { pairs: vec![pair(1, half), pair(1, half + 1)] }), too_large);
+        let value = Some(Bytes::from(vec![0; SIZE_BYTES_MAX / 2]));
+        let swap =
+            CompareAndSwap { key: "k".into(), expected: value.clone(), replacement: value, ttl_seconds: 0 };
+        assert!(matches!(check(&Command::CompareAndSwap(swap)), Err(Invalid::TooLarge { .. })));
     }
 }
