@@ -152,7 +152,7 @@ impl Model {
             Query::KeyTtl { key } => scope.range.contains_key(key).then(|| {
                 let expiry = self.get(key, wall).map(|_| self.map[key].1);
                 let seconds_left =
-                    |expiry| if expiry == u64::MAX { 0 } else { (expiry - wall).div_ceil(1_000) };
+                    |expiry: u64| if expiry == u64::MAX { 0 } else { (expiry - wall).div_ceil(1_000) };
                 Answer::Ttl(expiry.map(seconds_left))
             }),
             Query::Checksum { .. } | Query::PlacementRows { .. } => unreachable!("not generated"),
