@@ -8,6 +8,8 @@
 //!
 //! Start reading at [`LogBatch`] and [`KvBatch`]; what a crash does to both is in [`mem`].
 
+#[cfg(feature = "testing")]
+pub mod conformance;
 mod entry_run;
 mod error;
 mod kv;

@@ -37,7 +37,7 @@ pub struct RaftState {
 /// Everything that one commit of the log engine writes: of every region of every worker that has something to persist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogBatch {
-    /// Changes of logs and Raft states; at most one per region.
+    /// Changes of logs and Raft states, in order: several of one region happen one after the other.
     pub writes: Vec<LogWrite>,
     /// New lifecycle records.
     pub records: Vec<LifecycleRecord>,
