@@ -1,0 +1,284 @@
+//! What the rest of the process asks of placement, and what it is answered.
+
+use bytes::Bytes;
+use types::{Epoch, KeyRange, Peer, PeerId, Region, RegionId, StoreId, Term, WallTime};
+
+use super::record::{Settings, StorePicture, StoreRecord};
+
+/// A request to placement. Any store takes any of them; what only the placement leader can answer is passed on to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlacementCall {
+    /// Who is here and who leads placement: what PD's `GetMembers` and `GetClusterInfo` need. Answered at once from what
+    /// this store knows, with [`PlacementAnswer::Cluster`].
+    ClusterInfo,
+    /// Timestamps, above every one given before by anyone; [`PlacementAnswer::Timestamp`].
+    Tso {
+        /// How many; from 1 to [`super::limits::TSO_BATCH_MAX`].
+        count: u32,
+    },
+    /// The region that holds a key; [`PlacementAnswer::Region`], never `None`.
+    GetRegion {
+        /// The key; any bytes, of any length.
+        key: Bytes,
+    },
+    /// The region before the one that holds a key; [`PlacementAnswer::Region`], `None` before the first.
+    GetPrevRegion {
+        /// The key.
+        key: Bytes,
+    },
+    /// A region by its id, the placement group never; [`PlacementAnswer::Region`], `None` if there is none.
+    GetRegionById {
+        /// The id.
+        region_id: RegionId,
+    },
+    /// The regions that hold keys of a range, ascending and without a gap; [`PlacementAnswer::Regions`].
+    ScanRegions {
+        /// The keys.
+        range: KeyRange,
+        /// Regions at the most; zero: as many as there are, up to [`super::limits::SCAN_REGIONS_MAX`].
+        limit: u32,
+    },
+    /// The regions that hold keys of any of several ranges, each region once, ascending; [`PlacementAnswer::Regions`].
+    BatchScanRegions {
+        /// The ranges, at most [`super::limits::SCAN_RANGES_MAX`], ascending and not overlapping.
+        ranges: Vec<KeyRange>,
+        /// Regions at the most; zero: as many as there are, up to [`super::limits::SCAN_REGIONS_MAX`].
+        limit: u32,
+    },
+    /// One store; [`PlacementAnswer::Store`], `None` if there never was one with this id.
+    GetStore {
+        /// Its id.
+        store_id: StoreId,
+    },
+    /// Every store, in order of id; [`PlacementAnswer::Stores`].
+    GetAllStores {
+        /// Whether removed ones are left out.
+        is_without_removed: bool,
+    },
+    /// Ids that nothing else has or will have; [`PlacementAnswer::Ids`].
+    AllocateIds {
+        /// How many, one behind the other; from 1 to [`super::limits::IDS_PER_CALL_MAX`].
+        count: u64,
+    },
+    /// A process asks for a store id (record's id zero), or a store refreshes its row; [`PlacementAnswer::Registered`].
+    /// Repeating it with the same nonce gives the same id.
+    RegisterStore {
+        /// Who it is.
+        record: StoreRecord,
+    },
+    /// Where the voters of a region shall be; [`PlacementAnswer::OperationStarted`].
+    MovePeers {
+        /// The region; the placement group too.
+        region_id: RegionId,
+        /// The stores, each once.
+        store_ids: Vec<StoreId>,
+    },
+    /// Gives up an operation: what has happened stays, the rest does not happen; [`PlacementAnswer::Done`].
+    CancelOperation {
+        /// The operation.
+        operation_id: u64,
+    },
+    /// The last operation on a region, running or ended; [`PlacementAnswer::Operation`], `None` if none is remembered.
+    GetOperation {
+        /// The region.
+        region_id: RegionId,
+    },
+    /// The operations that run, and the last ones that ended, in order of id; [`PlacementAnswer::Operations`].
+    ListOperations,
+}
+
+/// The answer to a [`PlacementCall`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlacementAnswer {
+    /// To `ClusterInfo`.
+    Cluster(ClusterPicture),
+    /// To `Tso`: the last timestamp of the batch. Those before it have the same physical part.
+    Timestamp(Timestamp),
+    /// To `GetRegion`, `GetPrevRegion` and `GetRegionById`.
+    Region(Option<RegionRoute>),
+    /// To `ScanRegions` and `BatchScanRegions`.
+    Regions(Vec<RegionRoute>),
+    /// To `GetStore`.
+    Store(Option<StorePicture>),
+    /// To `GetAllStores`.
+    Stores(Vec<StorePicture>),
+    /// To `AllocateIds`.
+    Ids {
+        /// The first one; the others follow it.
+        first_id: u64,
+        /// How many.
+        count: u64,
+    },
+    /// To `RegisterStore`.
+    Registered {
+        /// The store's id.
+        store_id: StoreId,
+        /// What is true of the cluster.
+        settings: Settings,
+        /// The stores so far, this one included: a first address book.
+        stores: Vec<StoreRecord>,
+    },
+    /// To `MovePeers`.
+    OperationStarted {
+        /// Its id.
+        operation_id: u64,
+    },
+    /// To `GetOperation`.
+    Operation(Option<OperationPicture>),
+    /// To `ListOperations`.
+    Operations(Vec<OperationPicture>),
+    /// To `CancelOperation`.
+    Done,
+}
+
+/// What every store knows of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterPicture {
+    /// What is true of the whole cluster, as far as this store has been told; the cluster id and the key mode always are.
+    pub settings: Settings,
+    /// This store.
+    pub this_store: StoreId,
+    /// The store on which the placement group is led, where known.
+    pub placement_leader: Option<StoreId>,
+    /// The address book: every store that is not removed, this one included, in order of id.
+    pub stores: Vec<StoreRecord>,
+}
+
+/// A timestamp: unique in the cluster, and above every one that was given before it was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp {
+    /// Milliseconds since 1970.
+    pub physical_ms: u64,
+    /// Counts within a millisecond; 18 bits.
+    pub logical: u32,
+}
+
+/// A region with what a client needs to reach it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegionRoute {
+    /// The descriptor.
+    pub region: Region,
+    /// Who leads it, where known; always one of its peers.
+    pub leader: Option<Peer>,
+    /// Peers that have not answered their leader for a while.
+    pub down_peers: Vec<PeerId>,
+    /// Peers that lag too far behind to count on.
+    pub pending_peers: Vec<PeerId>,
+}
+
+/// An operation: a change of one region that placement sees through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperationPicture {
+    /// Its id; also the change id of its goals.
+    pub id: u64,
+    /// The region.
+    pub region_id: RegionId,
+    /// How it stands.
+    pub state: OperationState,
+    /// What the region's peers shall be.
+    pub peers: Vec<Peer>,
+    /// The region's epoch when it began.
+    pub epoch: Epoch,
+    /// When it began.
+    pub created: WallTime,
+    /// Peers of the goal that vote already, in per cent.
+    pub progress_percent: u32,
+    /// Why it does not go on, or how it ended; for people.
+    pub reason: String,
+}
+
+/// How an operation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OperationState {
+    /// The region is on its way.
+    Running,
+    /// The region's peers are the goal.
+    Done,
+    /// It was given up.
+    Cancelled,
+}
+
+/// Why placement did not answer. Unless a variant says otherwise, nothing was done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// This store does not lead placement. Calls never end with it: they go on to the leader until their deadline.
+    #[error("this store does not lead placement")]
+    NotLeader {
+        /// Who does, where known.
+        hint: Option<StoreId>,
+        /// The term in which it was known; zero: not known.
+        term: Term,
+    },
+    /// Nobody could answer within the deadline. A registration or an allocation may have happened: repeat it.
+    #[error("placement is not available: {reason}")]
+    Unavailable {
+        /// What was waited for.
+        reason: String,
+    },
+    /// Too much waits already.
+    #[error("placement is busy: {reason}")]
+    Busy {
+        /// Of what there is too much.
+        reason: String,
+    },
+    /// The request makes no sense; the text says what to change.
+    #[error("{0}")]
+    Invalid(String),
+    /// No store has this id.
+    #[error("there is no store {0}")]
+    StoreNotFound(StoreId),
+    /// The store was removed and never comes back under this id.
+    #[error("store {0} was removed")]
+    StoreRemoved(StoreId),
+    /// There is no such region.
+    #[error("there is no region {0}")]
+    RegionNotFound(RegionId),
+    /// There is no such operation, or it has ended.
+    #[error("no operation {0} is running")]
+    OperationNotFound(u64),
+}
+
+/// A result of placement.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Answers one call, exactly once: by [`Responder::reply`], or by being dropped, which answers [`Error::Unavailable`].
+pub struct Responder(Option<Box<dyn FnOnce(Result<PlacementAnswer>) + Send>>);
+
+impl Responder {
+    /// Calls `answer` with the result. It runs on the thread of placement's actor and must not block.
+    pub fn new(answer: impl FnOnce(Result<PlacementAnswer>) + Send + 'static) -> Responder {
+        Responder(Some(Box::new(answer)))
+    }
+
+    /// Answers.
+    pub fn reply(mut self, result: Result<PlacementAnswer>) {
+        if let Some(answer) = self.0.take() {
+            answer(result);
+        }
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        if let Some(answer) = self.0.take() {
+            answer(Err(Error::Unavailable { reason: "the store stopped before it could answer".to_owned() }));
+        }
+    }
+}
+
+impl std::fmt::Debug for Responder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Responder")
+    }
+}
+
+impl Timestamp {
+    /// Bits of the logical part.
+    pub const LOGICAL_BITS: u32 = 18;
+
+    /// The one number that TiKV's clients make of it.
+    #[must_use]
+    pub fn version(self) -> u64 {
+        (self.physical_ms << Timestamp::LOGICAL_BITS) | u64::from(self.logical)
+    }
+}

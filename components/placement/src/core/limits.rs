@@ -1,0 +1,105 @@
+//! Every bound of this crate, with its unit and its reason.
+
+use std::time::Duration;
+
+/// Timestamps of one call: what fits into the logical part of one millisecond.
+pub const TSO_BATCH_MAX: u32 = 1 << 18;
+
+/// How far, in milliseconds, the committed timestamp bound may be ahead of the later of wall clock and last timestamp:
+/// what a new leader may have to skip (D8).
+pub const TSO_WINDOW_MS: u64 = 3_000;
+
+/// The bound is raised when less than this many milliseconds are left, so that nobody waits for it.
+pub const TSO_WINDOW_LOW_MS: u64 = 1_500;
+
+/// Ids below are reserved: group 1, region 2 and what may come.
+pub const FIRST_ID: u64 = 1_000;
+
+/// Ids of one call.
+pub const IDS_PER_CALL_MAX: u64 = 10_000;
+
+/// Ids that a store or the host leases at a time: a split takes a handful, so this is one round trip in hundreds.
+pub const ID_LEASE_COUNT: u64 = 1_000;
+
+/// A new block is leased when fewer ids than this are left.
+pub const ID_LEASE_LOW: u64 = 200;
+
+/// Regions in the answer to one scan; whoever wants more asks again from the last end key.
+pub const SCAN_REGIONS_MAX: usize = 16_384;
+
+/// Regions in one message between stores: about 100 KiB, which does not hold up the liveness lane.
+pub const SCAN_PAGE_REGIONS: u32 = 1_024;
+
+/// Ranges of one batch scan.
+pub const SCAN_RANGES_MAX: usize = 1_024;
+
+/// Calls that wait on one store for an answer; beyond it they are answered `Busy`.
+pub const CALLS_WAITING_MAX: usize = 65_536;
+
+/// Requests that wait at the host while it reads its rows, or for its next transaction.
+pub const HOST_WAITING_MAX: usize = 16_384;
+
+/// A call is answered `Unavailable` after this: TiKV's clients wait two to three seconds themselves.
+pub const CALL_DEADLINE: Duration = Duration::from_secs(3);
+
+/// An unanswered request is sent again after this.
+pub const CALL_RESEND_AFTER: Duration = Duration::from_millis(500);
+
+/// A request that met no leader is sent again after this: an election takes about as long as a few of these.
+pub const CALL_RETRY_AFTER: Duration = Duration::from_millis(50);
+
+/// The host counts as silent when a request has been without an answer for this long; what can be answered from the
+/// cache is then (D8).
+pub const HOST_SILENT_AFTER: Duration = Duration::from_millis(300);
+
+/// How often a store reports even without a change.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A report without an answer is sent again after this.
+pub const REPORT_RESEND_AFTER: Duration = Duration::from_millis(300);
+
+/// A region that its store has not mentioned for this long is not led there any more (the store repeats every 5 s).
+pub const LEAD_FORGET_AFTER: Duration = Duration::from_secs(16);
+
+/// Regions in one report, so that it does not hold up the liveness lane.
+pub const REPORT_REGIONS_MAX: usize = 512;
+
+/// A store that was not heard for this long is not given peers.
+pub const STORE_LIVE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Routes that a store remembers for the time when the host is silent.
+pub const CACHE_ROUTES_MAX: usize = 65_536;
+
+/// Descriptors that wait at the host because they do not tile with what it has; the store repeats what is dropped.
+pub const PENDING_DESCRIPTORS_MAX: usize = 16_384;
+
+/// Bytes of one transaction, roughly: below what the store joins into one entry.
+pub const TXN_BYTES_MAX: usize = 256 << 10;
+
+/// The host begins anew (reads its rows again) after a transaction whose fate it does not know, after this pause.
+pub const HOST_RELOAD_AFTER: Duration = Duration::from_millis(50);
+
+/// How often goals of running operations are told again to the leaders of their regions.
+pub const GOAL_REPEAT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the scheduler looks at the cluster without being told that something changed.
+pub const SCHEDULE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Operations that run at one time: what the cluster can copy without clients noticing is far less, but most of them
+/// wait for one another's snapshots, which the stores limit themselves.
+pub const OPERATIONS_RUNNING_MAX: usize = 64;
+
+/// Operations that add a peer on one store at one time.
+pub const OPERATIONS_PER_TARGET_MAX: usize = 8;
+
+/// Ended operations that the host remembers for those who ask how it went.
+pub const OPERATIONS_ENDED_KEPT: usize = 256;
+
+/// The other regions wait so long for the placement group's own change to be done.
+pub const GROUP_ONE_HEAD_START: Duration = Duration::from_secs(3);
+
+/// Bytes of a store's address, version, and of each label.
+pub const RECORD_TEXT_BYTES_MAX: usize = 256;
+
+/// Labels of a store.
+pub const RECORD_LABELS_MAX: usize = 32;
