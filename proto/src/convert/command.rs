@@ -98,44 +98,10 @@ impl TryFrom<wire::request::Command> for Command {
     }
 }
 
-impl From<SessionStamp> for wire::SessionStamp {
-    fn from(stamp: SessionStamp) -> wire::SessionStamp {
-        let SessionStamp { client_id, sequence, low_water_mark } = stamp;
-        wire::SessionStamp { client_id, sequence, low_water_mark }
-    }
-}
-
-impl From<wire::SessionStamp> for SessionStamp {
-    fn from(stamp: wire::SessionStamp) -> SessionStamp {
-        let wire::SessionStamp { client_id, sequence, low_water_mark } = stamp;
-        SessionStamp { client_id, sequence, low_water_mark }
-    }
-}
-
-impl From<Pair> for wire::Pair {
-    fn from(pair: Pair) -> wire::Pair {
-        wire::Pair { key: pair.key, value: pair.value, ttl_seconds: pair.ttl_seconds }
-    }
-}
-
-impl From<wire::Pair> for Pair {
-    fn from(pair: wire::Pair) -> Pair {
-        Pair { key: pair.key, value: pair.value, ttl_seconds: pair.ttl_seconds }
-    }
-}
-
-impl From<CompareAndSwap> for wire::CompareAndSwap {
-    fn from(swap: CompareAndSwap) -> wire::CompareAndSwap {
-        let CompareAndSwap { key, expected, replacement, ttl_seconds } = swap;
-        wire::CompareAndSwap { key, expected, replacement, ttl_seconds }
-    }
-}
-
-impl From<wire::CompareAndSwap> for CompareAndSwap {
-    fn from(swap: wire::CompareAndSwap) -> CompareAndSwap {
-        let wire::CompareAndSwap { key, expected, replacement, ttl_seconds } = swap;
-        CompareAndSwap { key, expected, replacement, ttl_seconds }
-    }
+same_fields! {
+    SessionStamp { client_id, sequence, low_water_mark }
+    Pair { key, value, ttl_seconds }
+    CompareAndSwap { key, expected, replacement, ttl_seconds }
 }
 
 impl From<PlacementTxn> for wire::PlacementTxn {

@@ -51,20 +51,23 @@ pub enum Error {
         /// Pairs sent.
         pair_count: usize,
     },
-    /// An answer of another kind than the request has: a defect of the caller.
-    #[error("the answer is not one to {request}")]
+    /// A write to the empty key.
+    #[error("a key must not be empty")]
+    EmptyKey,
+    /// An answer of another kind than the response needs: a defect of the caller.
+    #[error("the answer does not fit {response}")]
     OtherAnswer {
-        /// The request.
-        request: &'static str,
+        /// The response.
+        response: &'static str,
     },
 }
 
 /// The message in the field, or the error that it is not there.
-pub(super) fn required<T>(value: Option<T>, message: &'static str, field: &'static str) -> Result<T> {
+pub fn required<T>(value: Option<T>, message: &'static str, field: &'static str) -> Result<T> {
     value.ok_or(Error::Missing { message, field })
 }
 
 /// The number in the field, or the error that it is zero.
-pub(super) fn non_zero(value: u64, message: &'static str, field: &'static str) -> Result<u64> {
+pub fn non_zero(value: u64, message: &'static str, field: &'static str) -> Result<u64> {
     if value == 0 { Err(Error::Missing { message, field }) } else { Ok(value) }
 }

@@ -1,6 +1,6 @@
 //! Raft messages on their way between stores: `sheaf.raft.v1`.
 
-use raft::{Message, MessageBody, SnapshotMeta, Stamp};
+use raft::{Message, MessageBody, Stamp};
 use types::{Entry, EntryKind, Epoch, Index, Instant, KeyRange, LogPosition, Peer, RegionId, Term};
 
 use super::{
@@ -18,8 +18,8 @@ pub struct PeerMessage {
     pub from: Peer,
     /// The receiver; its id is `message.to`.
     pub to: Peer,
-    /// The sender's epoch of the region.
-    pub epoch: Epoch,
+    /// The sender's epoch of the region, where the receiver shall know it.
+    pub epoch: Option<Epoch>,
     /// The sender's range of the region, in messages that may create the receiving peer.
     pub range: Option<KeyRange>,
     /// What one peer says to the other.
@@ -37,7 +37,7 @@ impl TryFrom<PeerMessage> for wire::RaftMessage {
             region_id: message.region_id.0,
             from: Some(message.from.into()),
             to: Some(message.to.into()),
-            epoch: Some(message.epoch.into()),
+            epoch: message.epoch.map(Into::into),
             range: message.range.map(Into::into),
             term: message.message.term.0,
             body: Some(message.message.body.try_into()?),
@@ -57,7 +57,7 @@ impl TryFrom<wire::RaftMessage> for PeerMessage {
             region_id: RegionId(non_zero(message.region_id, NAME, "region_id")?),
             from,
             to,
-            epoch: required(message.epoch, NAME, "epoch")?.into(),
+            epoch: message.epoch.map(Into::into),
             range: message.range.map(Into::into),
             message: Message { from: from.id, to: to.id, term: Term(message.term), body },
         })
@@ -226,13 +226,4 @@ impl From<Stamp> for wire::Stamp {
 fn stamp_of(stamp: Option<wire::Stamp>, message: &'static str) -> Result<Stamp> {
     let stamp = required(stamp, message, "stamp")?;
     Ok(Stamp { nonce: stamp.nonce, sent_at: Instant(stamp.sent_at_nanos) })
-}
-
-/// What Raft must know of a snapshot whose data has arrived.
-pub fn snapshot_meta(header: &wire::SnapshotHeader) -> Result<SnapshotMeta> {
-    const NAME: &str = "SnapshotHeader";
-    Ok(SnapshotMeta {
-        position: required(header.position, NAME, "position")?.into(),
-        configuration: required(header.configuration.clone(), NAME, "configuration")?.try_into()?,
-    })
 }

@@ -11,55 +11,14 @@ use super::{
 };
 use crate::{disk, vocabulary as wire};
 
-impl From<KeyRange> for wire::KeyRange {
-    fn from(range: KeyRange) -> wire::KeyRange {
-        wire::KeyRange { start_key: range.start_key, end_key: range.end_key }
-    }
-}
-
-impl From<wire::KeyRange> for KeyRange {
-    fn from(range: wire::KeyRange) -> KeyRange {
-        KeyRange { start_key: range.start_key, end_key: range.end_key }
-    }
-}
-
-impl From<Epoch> for wire::Epoch {
-    fn from(epoch: Epoch) -> wire::Epoch {
-        wire::Epoch { conf_version: epoch.conf_version, version: epoch.version }
-    }
-}
-
-impl From<wire::Epoch> for Epoch {
-    fn from(epoch: wire::Epoch) -> Epoch {
-        Epoch { conf_version: epoch.conf_version, version: epoch.version }
-    }
-}
-
-impl From<PeerRole> for wire::PeerRole {
-    fn from(role: PeerRole) -> wire::PeerRole {
-        match role {
-            PeerRole::Voter => wire::PeerRole::Voter,
-            PeerRole::Learner => wire::PeerRole::Learner,
-            PeerRole::IncomingVoter => wire::PeerRole::IncomingVoter,
-            PeerRole::DemotingVoter => wire::PeerRole::DemotingVoter,
-        }
-    }
-}
-
-impl From<wire::PeerRole> for PeerRole {
-    fn from(role: wire::PeerRole) -> PeerRole {
-        match role {
-            wire::PeerRole::Voter => PeerRole::Voter,
-            wire::PeerRole::Learner => PeerRole::Learner,
-            wire::PeerRole::IncomingVoter => PeerRole::IncomingVoter,
-            wire::PeerRole::DemotingVoter => PeerRole::DemotingVoter,
-        }
-    }
+same_fields! {
+    KeyRange { start_key, end_key }
+    Epoch { conf_version, version }
 }
 
 impl From<Peer> for wire::Peer {
     fn from(peer: Peer) -> wire::Peer {
-        wire::Peer { id: peer.id.0, store_id: peer.store_id.0, role: wire::PeerRole::from(peer.role).into() }
+        wire::Peer { id: peer.id.0, store_id: peer.store_id.0, role: role_to_number(peer.role) }
     }
 }
 
@@ -67,16 +26,33 @@ impl TryFrom<wire::Peer> for Peer {
     type Error = Error;
 
     fn try_from(peer: wire::Peer) -> Result<Peer> {
-        let role = wire::PeerRole::try_from(peer.role).map_err(|_| Error::UnknownNumber {
-            message: "Peer",
-            field: "role",
-            number: peer.role.into(),
-        })?;
         Ok(Peer {
             id: PeerId(non_zero(peer.id, "Peer", "id")?),
             store_id: StoreId(non_zero(peer.store_id, "Peer", "store_id")?),
-            role: role.into(),
+            role: role_from_number(peer.role)?,
         })
+    }
+}
+
+/// The number of a role; the public protocol has the same ones.
+pub(super) fn role_to_number(role: PeerRole) -> i32 {
+    let role = match role {
+        PeerRole::Voter => wire::PeerRole::Voter,
+        PeerRole::Learner => wire::PeerRole::Learner,
+        PeerRole::IncomingVoter => wire::PeerRole::IncomingVoter,
+        PeerRole::DemotingVoter => wire::PeerRole::DemotingVoter,
+    };
+    role.into()
+}
+
+/// The role that has a number.
+pub(super) fn role_from_number(number: i32) -> Result<PeerRole> {
+    match wire::PeerRole::try_from(number) {
+        Ok(wire::PeerRole::Voter) => Ok(PeerRole::Voter),
+        Ok(wire::PeerRole::Learner) => Ok(PeerRole::Learner),
+        Ok(wire::PeerRole::IncomingVoter) => Ok(PeerRole::IncomingVoter),
+        Ok(wire::PeerRole::DemotingVoter) => Ok(PeerRole::DemotingVoter),
+        Err(_) => Err(Error::UnknownNumber { message: "Peer", field: "role", number: number.into() }),
     }
 }
 
