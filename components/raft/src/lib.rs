@@ -6,16 +6,24 @@
 //!
 //! Start reading at [`RaftGroup`].
 
+mod configurations;
 mod error;
 mod group;
+mod limits;
+mod log;
 mod log_reader;
 mod message;
 mod options;
+mod progress;
+mod quorum;
+mod random;
 mod ready;
+mod status;
 
 pub use error::{Error, Result};
-pub use group::{Lease, PeerStatus, RaftGroup, Role, SnapshotOutcome, Status};
+pub use group::RaftGroup;
 pub use log_reader::{LogReader, NoLog, NotInMemory};
 pub use message::{Message, MessageBody, SnapshotMeta, Stamp};
 pub use options::{InitialState, Options};
 pub use ready::{ReadState, Ready, RoleChange};
+pub use status::{Lease, PeerStatus, Role, SnapshotOutcome, Status};

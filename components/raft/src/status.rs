@@ -1,9 +1,6 @@
-//! The group itself: public interface.
+//! What a group says about itself.
 
-use bytes::Bytes;
 use types::{ConfigurationChange, Index, Instant, LogPosition, PeerId, Term};
-
-use crate::{InitialState, LogReader, Message, Options, Ready, Result};
 
 /// What a peer currently is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,6 +79,3 @@ pub struct Status {
     /// Progress per peer, in id order; empty unless leading.
     pub peers: Vec<PeerStatus>,
 }
-
-/// One peer of a Raft group.
-pub struct RaftGroup {}

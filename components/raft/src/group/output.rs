@@ -1,0 +1,148 @@
+//! What a group wants done: the making of a [`Ready`].
+
+use types::{Entry, Index, Instant};
+
+use super::{
+    RaftGroup,
+    state::{InFlightReady, RoleState},
+};
+use crate::{LogReader, Ready, RoleChange, limits::READ_RETRY, progress::ProgressState};
+
+impl RaftGroup {
+    /// Whether [`RaftGroup::ready`] has something to say.
+    ///
+    /// Work that waits for the [`LogReader`] does not count until [`RaftGroup::deadline`] (a few milliseconds after the
+    /// reader said no) has come and [`RaftGroup::tick`] was called; `ready` itself may be called at any time, and tries
+    /// again, for instance when the reader has the entries.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        let outbox = &self.outbox;
+        !outbox.messages.is_empty()
+            || !outbox.messages_after_persist.is_empty()
+            || !outbox.reads.is_empty()
+            || !outbox.snapshot_wanted.is_empty()
+            || outbox.snapshot.is_some()
+            || self.log.has_unoffered()
+            || self.is_hard_state_urgent()
+            || self.persistence.told != self.role_change()
+            || (!outbox.parked.is_empty() && self.retry_at.is_none())
+            || self.has_committed_page()
+            || self.wants_read_attempt()
+            || self.wants_to_send()
+    }
+
+    /// Everything that has to be done because of the inputs since the last call. See [`Ready`] for the order in which.
+    pub fn ready(&mut self, now: Instant, log: &mut dyn LogReader) -> Ready {
+        self.retry_at = None;
+        self.resume_parked(now, log);
+        self.replicate(now, log);
+        let mut ready = Ready {
+            snapshot: self.outbox.snapshot.take(),
+            entries: self.log.take_unoffered(),
+            messages: std::mem::take(&mut self.outbox.messages),
+            reads: std::mem::take(&mut self.outbox.reads),
+            snapshot_wanted: std::mem::take(&mut self.outbox.snapshot_wanted),
+            ..Ready::default()
+        };
+        self.fill_hard_state(&mut ready);
+        self.fill_number(&mut ready);
+        ready.committed = self.take_committed(now, log);
+        let role_change = self.role_change();
+        if self.persistence.told != role_change {
+            self.persistence.told = role_change;
+            ready.role_change = Some(role_change);
+        }
+        self.drop_entries();
+        ready
+    }
+
+    /// The hard state goes along if term or vote changed. A commit index alone costs no write: it goes along with
+    /// whatever else is written, for after a restart it is only a lower bound.
+    fn fill_hard_state(&mut self, ready: &mut Ready) {
+        ready.is_hard_state_urgent = self.is_hard_state_urgent();
+        let is_lazy = self.hard_state.commit != self.persistence.offered.commit
+            && (ready.snapshot.is_some() || !ready.entries.is_empty());
+        if ready.is_hard_state_urgent || is_lazy {
+            ready.hard_state = Some(self.hard_state);
+            self.persistence.offered = self.hard_state;
+        }
+    }
+
+    /// Numbers the Ready if something must be persisted, or if messages wait for an earlier one that is not yet.
+    fn fill_number(&mut self, ready: &mut Ready) {
+        let mut after = std::mem::take(&mut self.outbox.messages_after_persist);
+        let is_written = ready.snapshot.is_some() || !ready.entries.is_empty() || ready.hard_state.is_some();
+        if !is_written && self.persistence.in_flight.is_empty() {
+            ready.messages.append(&mut after);
+            return;
+        }
+        if !is_written && after.is_empty() {
+            return;
+        }
+        ready.messages_after_persist = after;
+        self.persistence.number += 1;
+        ready.number = self.persistence.number;
+        let offered = self.persistence.offered;
+        self.persistence.in_flight.push_back(InFlightReady {
+            number: ready.number,
+            last: ready.entries.last().map(|entry| (entry.index, entry.term)),
+            snapshot: ready.snapshot.as_ref().map(|meta| meta.position.index),
+            hard: (offered.term, offered.vote),
+        });
+    }
+
+    /// The next page of committed entries. Pages follow one another without waiting for
+    /// [`advance`](RaftGroup::advance), except behind a snapshot, which must be applied first.
+    fn take_committed(&mut self, now: Instant, log: &mut dyn LogReader) -> Vec<Entry> {
+        let Some((first, last)) = self.committed_page() else { return Vec::new() };
+        let Ok(entries) = self.log.read_entries(first, last, self.options.committed_bytes_max, log) else {
+            self.retry_at = Some(now + READ_RETRY);
+            return Vec::new();
+        };
+        if let Some(entry) = entries.last() {
+            assert!(entry.index <= last, "the log reader gave more than was asked for");
+            self.handed_out = entry.index;
+        }
+        entries
+    }
+
+    /// The first and the last index that may be handed out now.
+    fn committed_page(&self) -> Option<(Index, Index)> {
+        let last = self.hard_state.commit.min(self.log.persisted());
+        let is_possible = self.handed_out < last && self.applied >= self.log.truncated().index;
+        is_possible.then_some((self.handed_out.next(), last))
+    }
+
+    fn has_committed_page(&self) -> bool {
+        let is_blocked = self.retry_at.is_some() && self.handed_out < self.log.base().index;
+        self.committed_page().is_some() && !is_blocked
+    }
+
+    /// Forgets entries that are durable and applied, once they have been sent to every peer that keeps up, or at all if
+    /// those that wait for a slower one take too much memory: they can be read back.
+    fn drop_entries(&mut self) {
+        let done = self.applied.min(self.log.persisted());
+        let bytes_max = self.options.inflight_bytes_max;
+        let keep_from = match &self.role {
+            RoleState::Leader(leader) if self.log.bytes() <= bytes_max => {
+                let keeping_up =
+                    leader.progress.iter().filter(|progress| progress.state == ProgressState::Replicate);
+                keeping_up.map(|progress| progress.next_index).min().unwrap_or(Index(u64::MAX))
+            }
+            RoleState::Leader(_)
+            | RoleState::Follower(_)
+            | RoleState::PreCandidate(_)
+            | RoleState::Candidate(_) => Index(u64::MAX),
+        };
+        self.log.drop_up_to(done.min(keep_from.prev()));
+    }
+
+    fn is_hard_state_urgent(&self) -> bool {
+        let offered = self.persistence.offered;
+        (self.hard_state.term, self.hard_state.vote) != (offered.term, offered.vote)
+    }
+
+    fn role_change(&self) -> RoleChange {
+        RoleChange { role: self.role(), term: self.hard_state.term, leader: self.leader() }
+    }
+}

@@ -1,0 +1,173 @@
+//! Read index: a read is linearizable once everything is applied that was committed when it arrived, if the leader then
+//! still led (thesis, 6.4).
+//!
+//! The leader makes a number for each attempt, a nonce, which its messages carry and the answers bring back. An attempt
+//! is confirmed when a quorum has answered messages that were made after it began: the caller's own names for requests
+//! prove nothing, they may repeat.
+
+use types::{Index, Instant, PeerId};
+
+use super::{
+    RaftGroup,
+    state::{ForwardedRead, LeaderRead, ReadAttempt, RoleState},
+};
+use crate::{
+    MessageBody, ReadState,
+    limits::{READ_ATTEMPTS_MAX, READS_MAX},
+};
+
+impl RaftGroup {
+    /// Asks for a read index; the answer comes in [`Ready::reads`](crate::Ready::reads) under the same `id`. A follower
+    /// asks its leader; without a leader the answer is "ask again" at once.
+    pub fn read_index(&mut self, now: Instant, id: u64) {
+        let expires_at = now + self.options.election_timeout;
+        match &mut self.role {
+            RoleState::Leader(_) => self.queue_read(now, None, id),
+            RoleState::Follower(follower) => match follower.leader {
+                Some(leader) if follower.reads.len() < READS_MAX => {
+                    let wire_id = self.election.random.next();
+                    follower.reads.push_back(ForwardedRead { id, wire_id, expires_at });
+                    self.reply(leader, MessageBody::ReadIndexRequest { id: wire_id });
+                }
+                Some(_) | None => self.outbox.reads.push(ReadState { id, index: None }),
+            },
+            RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
+                self.outbox.reads.push(ReadState { id, index: None });
+            }
+        }
+    }
+
+    pub(super) fn on_read_index_request(&mut self, now: Instant, from: PeerId, id: u64) {
+        if matches!(self.role, RoleState::Leader(_)) {
+            self.queue_read(now, Some(from), id);
+        } else {
+            self.reply(from, MessageBody::ReadIndexResponse { id, index: None });
+        }
+    }
+
+    pub(super) fn on_read_index_response(&mut self, from: PeerId, id: u64, index: Option<Index>) {
+        if let RoleState::Follower(follower) = &mut self.role
+            && follower.leader == Some(from)
+            && let Some(at) = follower.reads.iter().position(|read| read.wire_id == id)
+            && let Some(read) = follower.reads.remove(at)
+        {
+            self.outbox.reads.push(ReadState { id: read.id, index });
+        }
+    }
+
+    /// Whether an attempt would begin with the next Ready.
+    pub(super) fn wants_read_attempt(&self) -> bool {
+        match &self.role {
+            RoleState::Leader(leader) => {
+                let has_room = leader.reads.attempts.len() < READ_ATTEMPTS_MAX;
+                has_room && !leader.reads.waiting.is_empty() && self.has_committed_in_term()
+            }
+            RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => false,
+        }
+    }
+
+    /// Begins an attempt with all requests that wait, once an entry of this term is committed: before that, the commit
+    /// index may be behind what an earlier leader has told its clients.
+    pub(super) fn begin_read_attempt(&mut self) {
+        if !self.wants_read_attempt() {
+            return;
+        }
+        let index = self.hard_state.commit;
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        leader.reads.nonce += 1;
+        let requests = leader.reads.waiting.drain(..).collect();
+        leader.reads.attempts.push_back(ReadAttempt { nonce: leader.reads.nonce, index, requests });
+        let configuration = self.configurations.in_force();
+        for progress in leader.progress.iter_mut().filter(|progress| configuration.is_voter(progress.id)) {
+            // Besides any append, which is answered only when it is durable.
+            progress.wants_heartbeat = true;
+        }
+        // Who decides alone has decided.
+        self.confirm_reads();
+    }
+
+    /// Answers the attempts that a quorum has confirmed.
+    pub(super) fn confirm_reads(&mut self) {
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        if leader.reads.attempts.is_empty() {
+            return;
+        }
+        let own = (self.options.id, leader.reads.nonce);
+        let confirmed = leader.quorum(self.configurations.in_force(), own, |progress| progress.stamp.nonce);
+        let count = leader.reads.attempts.partition_point(|attempt| attempt.nonce <= confirmed);
+        let attempts: Vec<_> = leader.reads.attempts.drain(..count).collect();
+        for attempt in attempts {
+            for request in attempt.requests {
+                self.answer_read(request, Some(attempt.index));
+            }
+        }
+    }
+
+    /// Gives up requests that have waited too long: a leader's that no attempt has taken, a follower's without answer.
+    pub(super) fn expire_reads(&mut self, now: Instant) {
+        loop {
+            match &mut self.role {
+                RoleState::Leader(leader) => {
+                    let Some(read) = leader.reads.waiting.pop_front_if(|read| read.expires_at <= now) else {
+                        break;
+                    };
+                    self.answer_read(read, None);
+                }
+                RoleState::Follower(follower) => {
+                    let Some(read) = follower.reads.pop_front_if(|read| read.expires_at <= now) else {
+                        break;
+                    };
+                    self.outbox.reads.push(ReadState { id: read.id, index: None });
+                }
+                RoleState::PreCandidate(_) | RoleState::Candidate(_) => break,
+            }
+        }
+    }
+
+    /// When the next request is given up.
+    pub(super) fn reads_deadline(&self) -> Instant {
+        let first = match &self.role {
+            RoleState::Leader(leader) => leader.reads.waiting.front().map(|read| read.expires_at),
+            RoleState::Follower(follower) => follower.reads.front().map(|read| read.expires_at),
+            RoleState::PreCandidate(_) | RoleState::Candidate(_) => None,
+        };
+        first.unwrap_or(Instant::MAX)
+    }
+
+    /// The present role ends: nobody will answer its requests. Other peers' are left to their own timeouts.
+    pub(super) fn leave_role(&mut self, _now: Instant) {
+        let ids: Vec<u64> = match &mut self.role {
+            RoleState::Leader(leader) => {
+                self.outbox.snapshot_wanted.clear();
+                let in_attempts = leader.reads.attempts.iter().flat_map(|attempt| &attempt.requests);
+                let all = in_attempts.chain(&leader.reads.waiting);
+                all.filter(|read| read.from.is_none()).map(|read| read.id).collect()
+            }
+            RoleState::Follower(follower) => follower.reads.iter().map(|read| read.id).collect(),
+            RoleState::PreCandidate(_) | RoleState::Candidate(_) => Vec::new(),
+        };
+        self.role = RoleState::Follower(super::state::Follower::default());
+        self.outbox.reads.extend(ids.into_iter().map(|id| ReadState { id, index: None }));
+    }
+
+    fn queue_read(&mut self, now: Instant, from: Option<PeerId>, id: u64) {
+        let expires_at = now + 2 * self.options.election_timeout;
+        let read = LeaderRead { from, id, expires_at };
+        match &mut self.role {
+            RoleState::Leader(leader) if leader.reads.count() < READS_MAX => {
+                leader.reads.waiting.push_back(read)
+            }
+            RoleState::Leader(_)
+            | RoleState::Follower(_)
+            | RoleState::PreCandidate(_)
+            | RoleState::Candidate(_) => self.answer_read(read, None),
+        }
+    }
+
+    fn answer_read(&mut self, read: LeaderRead, index: Option<Index>) {
+        match read.from {
+            Some(peer) => self.reply(peer, MessageBody::ReadIndexResponse { id: read.id, index }),
+            None => self.outbox.reads.push(ReadState { id: read.id, index }),
+        }
+    }
+}

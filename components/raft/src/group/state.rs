@@ -1,0 +1,260 @@
+//! The parts of a group's state, grouped by lifetime.
+
+use std::collections::VecDeque;
+
+use types::{Configuration, HardState, Index, Instant, PeerId, Term};
+
+use crate::{
+    Message, Options, ReadState, RoleChange, SnapshotMeta, Stamp, progress::Progress, quorum, random::Random,
+};
+
+/// What a peer currently is, with what it needs for that.
+#[derive(Debug)]
+pub(super) enum RoleState {
+    Follower(Follower),
+    /// Asks whether an election would succeed; changes nothing that must be durable.
+    PreCandidate(Ballot),
+    Candidate(Ballot),
+    Leader(Box<Leader>),
+}
+
+/// A follower's state.
+#[derive(Debug, Default)]
+pub(super) struct Follower {
+    /// Whom it follows; `None` while it looks for a leader.
+    pub(super) leader: Option<PeerId>,
+    /// When the leader was heard last.
+    pub(super) heard_at: Instant,
+    /// Whether there is evidence that the leader's store is down.
+    pub(super) is_suspicious: bool,
+    /// Read-index requests that the leader has been asked to confirm, in the order of asking.
+    pub(super) reads: VecDeque<ForwardedRead>,
+}
+
+/// A read-index request of this peer that its leader shall confirm.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ForwardedRead {
+    /// The caller's name for it.
+    pub(super) id: u64,
+    /// Its name on the wire, never used twice, not even across restarts: a late answer to an earlier request must not
+    /// be taken for the answer to this one.
+    pub(super) wire_id: u64,
+    /// When it is given up.
+    pub(super) expires_at: Instant,
+}
+
+/// The answers to a candidate.
+#[derive(Debug, Default)]
+pub(super) struct Ballot {
+    /// Who has answered, and what.
+    answers: Vec<(PeerId, bool)>,
+}
+
+/// A leader's state.
+#[derive(Debug)]
+pub(super) struct Leader {
+    /// One for each other peer of the configuration in force, ascending.
+    pub(super) progress: Vec<Progress>,
+    /// The index of the first entry of this term.
+    pub(super) first_index: Index,
+    /// Bytes of this term's entries that are not committed.
+    pub(super) uncommitted_bytes: usize,
+    pub(super) reads: LeaderReads,
+    pub(super) transfer: Option<Transfer>,
+    /// Whether TimeoutNow has been sent in this term: from then on another may lead at any moment, so there is no lease
+    /// for the rest of the term (D10).
+    pub(super) has_given_up_lease: bool,
+    /// Check-quorum waits until then: set when this peer itself was late.
+    pub(super) quorum_grace_until: Instant,
+}
+
+/// A transfer of the leadership under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Transfer {
+    pub(super) to: PeerId,
+    /// When it is given up.
+    pub(super) deadline: Instant,
+    /// Whether TimeoutNow has been sent to it.
+    pub(super) is_sent: bool,
+}
+
+/// Read-index requests at the leader.
+#[derive(Debug, Default)]
+pub(super) struct LeaderReads {
+    /// The number of the newest attempt.
+    pub(super) nonce: u64,
+    /// Not in an attempt yet, in the order of arrival.
+    pub(super) waiting: VecDeque<LeaderRead>,
+    /// Attempts not yet confirmed, in order.
+    pub(super) attempts: VecDeque<ReadAttempt>,
+}
+
+/// A read-index request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LeaderRead {
+    /// Who asks; `None`: this peer's own caller.
+    pub(super) from: Option<PeerId>,
+    pub(super) id: u64,
+    /// When it is given up if no attempt has begun.
+    pub(super) expires_at: Instant,
+}
+
+/// Requests that one round of heartbeats confirms.
+#[derive(Debug)]
+pub(super) struct ReadAttempt {
+    pub(super) nonce: u64,
+    /// The commit index when the attempt began.
+    pub(super) index: Index,
+    pub(super) requests: Vec<LeaderRead>,
+}
+
+/// When elections may and shall start.
+#[derive(Debug)]
+pub(super) struct ElectionClock {
+    /// When a peer that hears no leader campaigns, or a candidate tries again.
+    pub(super) deadline: Instant,
+    /// No vote and no election before this, except where a transfer forces it (D10).
+    pub(super) promise_until: Instant,
+    /// The same for promises that an earlier run may have given.
+    pub(super) vote_not_before: Instant,
+    /// Rounds since a leader was heard, for backing off.
+    pub(super) failed_rounds: u32,
+    pub(super) random: Random,
+}
+
+/// What the next Ready will say, apart from the log.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    pub(super) messages: Vec<Message>,
+    pub(super) messages_after_persist: Vec<Message>,
+    pub(super) snapshot: Option<SnapshotMeta>,
+    pub(super) reads: Vec<ReadState>,
+    pub(super) snapshot_wanted: Vec<PeerId>,
+    /// Messages that wait for a part of the log to be read back.
+    pub(super) parked: Vec<Message>,
+}
+
+/// What has been handed out and what has come back.
+#[derive(Debug)]
+pub(super) struct Persistence {
+    /// The number of the last Ready that had something to persist.
+    pub(super) number: u64,
+    /// Readies not yet persisted, in order.
+    pub(super) in_flight: VecDeque<InFlightReady>,
+    /// The hard state in the last Ready that had one.
+    pub(super) offered: HardState,
+    /// Term and vote that are durable.
+    pub(super) durable: (Term, Option<PeerId>),
+    /// The role that the last Ready told.
+    pub(super) told: RoleChange,
+}
+
+/// A Ready that is being persisted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InFlightReady {
+    pub(super) number: u64,
+    /// The last entry in it.
+    pub(super) last: Option<(Index, Term)>,
+    /// The position of the snapshot in it.
+    pub(super) snapshot: Option<Index>,
+    /// Term and vote that are durable with it.
+    pub(super) hard: (Term, Option<PeerId>),
+}
+
+impl Ballot {
+    /// A ballot in which `own` has said yes.
+    pub(super) fn of(own: PeerId) -> Ballot {
+        Ballot { answers: vec![(own, true)] }
+    }
+
+    /// Notes an answer; only the first of a peer counts.
+    pub(super) fn record(&mut self, peer: PeerId, is_granted: bool) {
+        if self.answer(peer).is_none() {
+            self.answers.push((peer, is_granted));
+        }
+    }
+
+    pub(super) fn result(&self, configuration: &Configuration) -> quorum::VoteResult {
+        quorum::vote_result(configuration, |peer| self.answer(peer))
+    }
+
+    fn answer(&self, peer: PeerId) -> Option<bool> {
+        self.answers.iter().find(|(voter, _)| *voter == peer).map(|(_, is_granted)| *is_granted)
+    }
+}
+
+impl Leader {
+    pub(super) fn find(&mut self, peer: PeerId) -> Option<&mut Progress> {
+        let at = self.progress.binary_search_by_key(&peer, |progress| progress.id).ok()?;
+        self.progress.get_mut(at)
+    }
+
+    /// The highest value that a quorum has reached; `own` is this peer's, which counts only where it votes.
+    pub(super) fn quorum<T: Copy + Ord + Default>(
+        &self,
+        configuration: &Configuration,
+        (own_id, own): (PeerId, T),
+        value: impl Fn(&Progress) -> T,
+    ) -> T {
+        quorum::joint(configuration, |peer| {
+            if peer == own_id {
+                return own;
+            }
+            let found = self.progress.binary_search_by_key(&peer, |progress| progress.id);
+            found.map_or_else(|_| T::default(), |at| value(&self.progress[at]))
+        })
+    }
+
+    /// The stamp for a message made now.
+    pub(super) fn stamp(&self, now: Instant) -> Stamp {
+        Stamp { nonce: self.reads.nonce, sent_at: now }
+    }
+}
+
+impl LeaderReads {
+    pub(super) fn count(&self) -> usize {
+        self.waiting.len() + self.attempts.iter().map(|attempt| attempt.requests.len()).sum::<usize>()
+    }
+}
+
+impl ElectionClock {
+    pub(super) fn new(options: &Options, vote_not_before: Instant, now: Instant) -> ElectionClock {
+        let mut clock = ElectionClock {
+            deadline: now,
+            promise_until: Instant::ZERO,
+            vote_not_before,
+            failed_rounds: 0,
+            random: Random::new(options.seed),
+        };
+        clock.rearm(options, now);
+        clock
+    }
+
+    /// A whole election timeout from now, and a random part of up to as much again. Lower priority waits longer, by a
+    /// tenth of the timeout for each step and one timeout at most: it never blocks an election.
+    pub(super) fn rearm(&mut self, options: &Options, now: Instant) {
+        let timeout = options.election_timeout;
+        let handicap = timeout * options.priority.min(0).unsigned_abs().min(10) / 10;
+        let spread = timeout / options.priority.clamp(0, 10).unsigned_abs().saturating_add(1);
+        self.deadline = now + timeout + handicap + self.random.below(spread);
+    }
+
+    /// The next try after a round that has just begun or failed: soon at first, because a refusal is often only a
+    /// promise about to end; then backing off to the ordinary timeout.
+    pub(super) fn rearm_retry(&mut self, options: &Options, now: Instant) {
+        if self.failed_rounds >= 3 {
+            self.rearm(options, now);
+        } else {
+            let wait = options.election_timeout * (1 << self.failed_rounds) / 8;
+            self.deadline = now + wait + self.random.below(wait);
+        }
+        self.failed_rounds = self.failed_rounds.saturating_add(1);
+    }
+
+    /// A leader was heard and is about to be answered.
+    pub(super) fn on_leader_heard(&mut self, options: &Options, now: Instant) {
+        self.promise_until = self.promise_until.max(now + options.promise);
+        self.failed_rounds = 0;
+        self.rearm(options, now);
+    }
+}

@@ -1,0 +1,87 @@
+//! What happens because time passes.
+
+use types::Instant;
+
+use super::{
+    RaftGroup,
+    state::{Leader, RoleState},
+};
+
+impl RaftGroup {
+    /// Does what is due at `now`, and nothing else; may be called at any time.
+    pub fn tick(&mut self, now: Instant) {
+        if self.retry_at.is_some_and(|retry_at| retry_at <= now) {
+            self.retry_at = None;
+        }
+        self.expire_reads(now);
+        match &self.role {
+            RoleState::Leader(_) => self.tick_leader(now),
+            RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
+                if self.election.deadline <= now {
+                    self.pre_campaign(now);
+                }
+            }
+        }
+    }
+
+    /// When [`RaftGroup::tick`] has something to do next; [`Instant::MAX`] if never.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        let role_deadline = match &self.role {
+            RoleState::Leader(leader) => self.leader_deadline(leader),
+            RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
+                if self.may_campaign() { self.election.deadline } else { Instant::MAX }
+            }
+        };
+        role_deadline.min(self.reads_deadline()).min(self.retry_at.unwrap_or(Instant::MAX))
+    }
+
+    fn tick_leader(&mut self, now: Instant) {
+        self.expire_transfer(now);
+        self.check_quorum(now);
+        let interval = self.options.heartbeat_interval;
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        for progress in &mut leader.progress {
+            progress.wants_heartbeat |= progress.heartbeat_due(interval) <= now;
+        }
+    }
+
+    fn leader_deadline(&self, leader: &Leader) -> Instant {
+        let interval = self.options.heartbeat_interval;
+        let idle = leader.progress.iter().filter(|progress| !progress.wants_heartbeat);
+        let heartbeat = idle.map(|progress| progress.heartbeat_due(interval)).min().unwrap_or(Instant::MAX);
+        let transfer = leader.transfer.map_or(Instant::MAX, |transfer| transfer.deadline);
+        heartbeat.min(transfer).min(self.quorum_deadline(leader))
+    }
+
+    /// A leader that a quorum has not answered for an election timeout steps down: its clients had better look
+    /// elsewhere. If this peer itself was asleep, it may only have missed the answers: it asks again, once.
+    fn check_quorum(&mut self, now: Instant) {
+        let RoleState::Leader(leader) = &self.role else { return };
+        let due = self.quorum_deadline(leader);
+        if now < due {
+            return;
+        }
+        let interval = self.options.heartbeat_interval;
+        let silent_at = self.quorum_heard_at(leader) + self.options.election_timeout;
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        if now < due + interval || leader.quorum_grace_until > silent_at {
+            self.become_follower(now, self.hard_state.term, None);
+            return;
+        }
+        leader.quorum_grace_until = now + 2 * interval;
+        for progress in &mut leader.progress {
+            progress.wants_heartbeat = true;
+        }
+    }
+
+    fn quorum_deadline(&self, leader: &Leader) -> Instant {
+        (self.quorum_heard_at(leader) + self.options.election_timeout).max(leader.quorum_grace_until)
+    }
+
+    /// When a quorum was heard last.
+    fn quorum_heard_at(&self, leader: &Leader) -> Instant {
+        let own = (self.options.id, Instant::MAX);
+        leader.quorum(self.configurations.in_force(), own, |progress| progress.heard_at)
+    }
+}
