@@ -19,6 +19,10 @@ pub struct Config {
     pub heartbeat_interval: Duration,
     /// Un-flushed bytes of the KV engine that start a flush.
     pub flush_bytes: u64,
+    /// Log entries that a region keeps behind its flushed applied index for followers that are briefly behind.
+    pub log_kept_entries: u64,
+    /// Log entries beyond which a lagging follower no longer holds truncation back; it gets a snapshot instead.
+    pub log_lag_entries_max: u64,
     /// Writes are refused while the device has less than this free, in bytes.
     pub reserve_bytes: u64,
 }
@@ -33,7 +37,23 @@ impl Default for Config {
             election_timeout: Duration::from_millis(600),
             heartbeat_interval: Duration::from_millis(100),
             flush_bytes: 128 << 20,
+            log_kept_entries: 1_024,
+            log_lag_entries_max: 100_000,
             reserve_bytes: 256 << 20,
         }
+    }
+}
+
+impl Config {
+    /// How long a peer that acknowledged a leader votes for nobody else (D10): five sixths of the election timeout.
+    #[must_use]
+    pub fn promise(&self) -> Duration {
+        self.election_timeout * 5 / 6
+    }
+
+    /// How long a lease lasts: four fifths of the promise. The difference is for clocks that drift or jump.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        self.promise() * 4 / 5
     }
 }

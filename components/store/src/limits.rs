@@ -10,16 +10,6 @@ pub const ENTRY_JOINED_BYTES_MAX: usize = 512 << 10;
 /// Bytes of proposals of one region that wait for the entry before them; beyond it they are answered `Busy`.
 pub const WAITING_BYTES_MAX: usize = 32 << 20;
 
-/// Bytes of un-applied committed entries of one region in an apply worker's queue; beyond it no further page is handed
-/// over.
-pub const APPLY_QUEUE_BYTES_MAX: usize = 32 << 20;
-
-/// Log entries that a region keeps behind its flushed applied index for followers that are briefly behind.
-pub const LOG_KEPT_ENTRIES: u64 = 1_024;
-
-/// Log entries beyond which a lagging follower no longer holds truncation back; it gets a snapshot.
-pub const LOG_LAG_ENTRIES_MAX: u64 = 100_000;
-
 /// How often a leader reports each of its regions to placement even without a change.
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -58,3 +48,22 @@ pub const DISK_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The KV engine is flushed at the latest when this has passed since the last flush and something was written (D4).
 pub const FLUSH_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Bytes that one apply round gathers before it writes them: bounds the memory of a round that catches up.
+pub const APPLY_BATCH_BYTES_MAX: usize = 16 << 20;
+
+/// Readies taken from one region in one round; what is left waits for the next, so that one region that catches up does
+/// not hold up the others.
+pub const READIES_PER_ROUND_MAX: usize = 4;
+
+/// How often a draining store tries to hand over what it still leads.
+pub const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often a change of peers that waits for a learner to catch up is looked at.
+pub const CHANGE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Entries that a learner may be behind when it is made a voter.
+pub const CAUGHT_UP_ENTRIES: u64 = 64;
+
+/// Reads of one region that may wait for a read index; beyond it they are answered `ReadIndexNotReady`.
+pub const WAITING_READS_MAX: usize = 65_536;

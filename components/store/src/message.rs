@@ -225,8 +225,6 @@ pub enum RaftMail {
     Flushed,
     /// The disk has (`true`) or has no longer too little space.
     DiskFull(bool),
-    /// Regions have been created on this store.
-    Created(Vec<RegionId>),
     /// Hand every leadership over; the store stops.
     Drain,
 }

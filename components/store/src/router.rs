@@ -10,6 +10,7 @@ use crate::{
     liveness::LivenessMail,
     log_writer::LogTask,
     message::{ApplyMail, ConfirmedRead, RaftMail, ReadMail, SnapshotMail},
+    upkeep::UpkeepMail,
 };
 
 /// The mailboxes of a store's actors.
@@ -20,6 +21,7 @@ pub(crate) struct Router {
     pub(crate) log_writer: Arc<Mailbox<LogTask>>,
     pub(crate) snapshot: Arc<Mailbox<SnapshotMail>>,
     pub(crate) liveness: Arc<Mailbox<LivenessMail>>,
+    pub(crate) upkeep: Arc<Mailbox<UpkeepMail>>,
 }
 
 impl Router {

@@ -76,6 +76,24 @@ pub struct RegionPicture {
     pub lease_until: Option<Instant>,
 }
 
+impl ViewState {
+    /// The view of a peer that has nothing yet.
+    pub(crate) fn new(region_id: RegionId, peer: Peer) -> ViewState {
+        ViewState {
+            region_id,
+            peer,
+            region: None,
+            leader: None,
+            term: Term::default(),
+            lease: None,
+            commit_index: Index::default(),
+            applied: LogPosition::default(),
+            lease_blocked_to: Index::default(),
+            is_installing: false,
+        }
+    }
+}
+
 impl Views {
     pub(crate) fn find(&self, id: RegionId) -> Option<Arc<RegionView>> {
         self.regions.get(&id).map(|view| Arc::clone(&view))

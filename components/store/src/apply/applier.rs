@@ -1,0 +1,248 @@
+//! One region's state machine: its log's entries, in order, into the round's batch.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use engine::KvEngine;
+use kv::{command::Scope, keys};
+use types::{
+    ConfigurationChange, Entry, EntryKind, Index, LogPosition, Outcome, Region, RegionId, WallTime,
+};
+
+use crate::{
+    Error, Result, codec,
+    message::{ApplyState, CommittedEntries, ConfirmedRead, InFlight, Responder},
+    meta::Meta,
+    view::RegionView,
+};
+
+/// A region's state machine on this store.
+pub(super) struct Applier {
+    region_id: RegionId,
+    region: Arc<Region>,
+    state: ApplyState,
+    view: Arc<RegionView>,
+    /// Whether the descriptor has changed since it was published.
+    is_region_changed: bool,
+    /// Reads that wait for an index, by it.
+    waiting: BTreeMap<Index, Vec<ConfirmedRead>>,
+}
+
+/// What a round does once its batch is written.
+#[derive(Default)]
+pub(super) struct Effects {
+    /// Regions that have applied something.
+    pub(super) dirty: BTreeSet<RegionId>,
+    pub(super) answers: Vec<(Responder<Outcome>, Result<Outcome>)>,
+    pub(super) reads: Vec<(RegionId, ConfirmedRead)>,
+    entry_count: u64,
+    request_count: u64,
+}
+
+/// Why a region cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApplyError {
+    /// What is stored or logged is not what this store wrote.
+    #[error("{0}")]
+    Corrupt(String),
+    /// The state machine failed in a way that is no answer to a client.
+    #[error(transparent)]
+    Kv(#[from] kv::Error),
+    /// The disk failed.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+}
+
+impl Applier {
+    /// Reads a region's rows.
+    pub(super) fn load(
+        region_id: RegionId,
+        engine: &dyn KvEngine,
+        view: Arc<RegionView>,
+    ) -> std::result::Result<Applier, ApplyError> {
+        let row = |key: &[u8], what: &str| {
+            let row = engine.get(key)?;
+            row.ok_or_else(|| ApplyError::Corrupt(format!("the {what} row is missing")))
+        };
+        let corrupt = |error: codec::Malformed| ApplyError::Corrupt(error.to_string());
+        let region = codec::decode_region(&row(&keys::region_state_key(region_id), "region")?).map_err(corrupt)?;
+        let state = codec::decode_apply_state(&row(&keys::apply_state_key(region_id), "apply state")?).map_err(corrupt)?;
+        Ok(Applier {
+            region_id,
+            region: Arc::new(region),
+            state,
+            view,
+            is_region_changed: true,
+            waiting: BTreeMap::new(),
+        })
+    }
+
+    pub(super) fn position(&self) -> LogPosition {
+        self.state.position
+    }
+
+    /// Applies committed entries.
+    pub(super) fn apply(
+        &mut self,
+        committed: CommittedEntries,
+        engine: &dyn KvEngine,
+        round: &mut kv::Round,
+        effects: &mut Effects,
+    ) -> std::result::Result<(), ApplyError> {
+        let mut proposals = committed.proposals.into_iter().peekable();
+        effects.entry_count += committed.entries.len() as u64;
+        for entry in committed.entries {
+            let expected = self.state.position.index.next();
+            assert_eq!(entry.index, expected, "region {} applies its log without gaps", self.region_id);
+            let proposal = proposals.next_if(|proposal| proposal.index == entry.index);
+            let linked = self.state.position.chain.link(entry.index, entry.term, entry.kind, &entry.payload);
+            if linked != entry.chain {
+                return Err(ApplyError::Corrupt(format!("the chain breaks at index {}", entry.index)));
+            }
+            self.state.position = entry.position();
+            match entry.kind {
+                EntryKind::Empty => {}
+                EntryKind::Configuration => self.apply_configuration(&entry, round)?,
+                EntryKind::Command => self.apply_command(entry, proposal, engine, round, effects)?,
+            }
+        }
+        effects.dirty.insert(self.region_id);
+        Ok(())
+    }
+
+    fn apply_command(
+        &mut self,
+        entry: Entry,
+        proposal: Option<InFlight>,
+        engine: &dyn KvEngine,
+        round: &mut kv::Round,
+        effects: &mut Effects,
+    ) -> std::result::Result<(), ApplyError> {
+        let term = entry.term;
+        let command = codec::decode_command(entry.payload)
+            .map_err(|error| ApplyError::Corrupt(format!("entry {}: {error}", entry.index)))?;
+        // The region clock only moves forward, whatever the proposer's clock does (D11).
+        self.state.region_clock = WallTime(self.state.region_clock.0.max(command.wall.0));
+        effects.request_count += command.requests.len() as u64;
+        let mut responders = proposal.map_or_else(Vec::new, |proposal| {
+            assert_eq!(proposal.term, term, "only the leader of the entry's term answers for it");
+            proposal.responders
+        });
+        assert!(responders.is_empty() || responders.len() == command.requests.len(), "one answer for each request");
+        let mut responders = responders.drain(..);
+        for request in command.requests {
+            let scope = Scope {
+                region_id: self.region_id,
+                range: &self.region.range,
+                term,
+                clock: self.state.region_clock,
+            };
+            let result = kv::command::apply(&request.command, &scope, engine, round);
+            let result = self.to_answer(result)?;
+            if let Some(responder) = responders.next() {
+                effects.answers.push((responder, result));
+            }
+        }
+        Ok(())
+    }
+
+    /// A deterministic refusal is an answer; anything else ends the region here.
+    fn to_answer(&self, result: kv::Result<Outcome>) -> kv::Result<Result<Outcome>> {
+        match result {
+            Ok(outcome) => Ok(Ok(outcome)),
+            Err(error) if error.is_deterministic() => Ok(Err(from_kv(error, &self.region))),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn apply_configuration(
+        &mut self,
+        entry: &Entry,
+        round: &mut kv::Round,
+    ) -> std::result::Result<(), ApplyError> {
+        let change = ConfigurationChange::decode(&entry.payload)
+            .map_err(|error| ApplyError::Corrupt(format!("entry {}: {error}", entry.index)))?;
+        let mut region = (*self.region).clone();
+        region.peers = change.peers;
+        region.epoch.conf_version += 1;
+        tracing::info!(region = self.region_id.0, epoch = ?region.epoch, peers = ?region.peers, "peers changed");
+        self.region = Arc::new(region);
+        self.is_region_changed = true;
+        self.write_region(round);
+        Ok(())
+    }
+
+    pub(super) fn write_region(&self, round: &mut kv::Round) {
+        let key = keys::region_state_key(self.region_id);
+        round.batch_mut().put(&[&key], &[&codec::encode_region(&self.region)]);
+    }
+
+    pub(super) fn write_state(&self, round: &mut kv::Round) {
+        let key = keys::apply_state_key(self.region_id);
+        round.batch_mut().put(&[&key], &[&codec::encode_apply_state(&self.state)]);
+    }
+
+    /// Shows other threads how far this region is; gives back the descriptor if it changed.
+    pub(super) fn publish(&mut self, meta: &Meta) -> Option<Arc<Region>> {
+        let region = std::mem::take(&mut self.is_region_changed).then(|| Arc::clone(&self.region));
+        if let Some(region) = &region {
+            meta.set(region);
+        }
+        self.view.update(|view| {
+            view.applied = self.state.position;
+            view.is_installing = false;
+            if let Some(region) = &region {
+                view.region = Some(Arc::clone(region));
+            }
+        });
+        region
+    }
+
+    /// Lets a read go on at once, or when the region has applied `index`.
+    pub(super) fn wait(&mut self, index: Index, read: ConfirmedRead, effects: &mut Effects) {
+        if index <= self.state.position.index && !effects.dirty.contains(&self.region_id) {
+            effects.reads.push((self.region_id, read));
+        } else {
+            // Looked at when the next batch of this region is written.
+            self.waiting.entry(index).or_default().push(read);
+        }
+    }
+
+    /// Takes the reads that wait, to be given to the applier behind a snapshot.
+    pub(super) fn take_waiting(&mut self) -> BTreeMap<Index, Vec<ConfirmedRead>> {
+        std::mem::take(&mut self.waiting)
+    }
+
+    pub(super) fn set_waiting(&mut self, waiting: BTreeMap<Index, Vec<ConfirmedRead>>) {
+        self.waiting = waiting;
+    }
+
+    /// The reads whose index has been applied.
+    pub(super) fn take_ready_reads(&mut self) -> impl Iterator<Item = ConfirmedRead> + use<> {
+        let later = self.waiting.split_off(&self.state.position.index.next());
+        std::mem::replace(&mut self.waiting, later).into_values().flatten()
+    }
+}
+
+impl Effects {
+    pub(super) fn count(&mut self) {
+        use telemetry::names;
+        metrics::counter!(names::APPLY_BATCHES).increment(1);
+        metrics::counter!(names::APPLY_REGIONS).increment(self.dirty.len() as u64);
+        metrics::counter!(names::APPLY_ENTRIES).increment(std::mem::take(&mut self.entry_count));
+        metrics::counter!(names::APPLY_REQUESTS).increment(std::mem::take(&mut self.request_count));
+    }
+}
+
+/// The state machine's refusal in a client's terms.
+pub(crate) fn from_kv(error: kv::Error, region: &Region) -> Error {
+    match error {
+        kv::Error::NotInRegion { key, region_id, range } => Error::KeyNotInRegion { region_id, key, range },
+        kv::Error::WrongGroup { .. } | kv::Error::AnswerTooLarge { .. } => Error::Invalid(error.to_string()),
+        kv::Error::Corruption { .. } | kv::Error::Engine(_) => {
+            Error::Refused(format!("region {} cannot be read: {error}", region.id))
+        }
+    }
+}

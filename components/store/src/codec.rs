@@ -1,0 +1,52 @@
+//! What this crate writes into logs and rows, as bytes. The only file of this crate that knows protobuf.
+
+use bytes::Bytes;
+use proto::{Message, convert, disk};
+use types::{LogCommand, Region, WallTime};
+
+use crate::message::ApplyState;
+
+/// Bytes that are not what this version writes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Malformed(String);
+
+/// The payload of a command entry.
+pub(crate) fn encode_command(command: LogCommand) -> Bytes {
+    convert::encode_command(command)
+}
+
+/// Its content; keys and values are slices of `payload`.
+pub(crate) fn decode_command(payload: Bytes) -> Result<LogCommand, Malformed> {
+    convert::decode_command(payload).map_err(malformed)
+}
+
+pub(crate) fn encode_apply_state(state: &ApplyState) -> Vec<u8> {
+    let row = disk::ApplyState {
+        position: Some(state.position.into()),
+        region_clock_millis: state.region_clock.0,
+        configuration: None,
+    };
+    row.encode_to_vec()
+}
+
+pub(crate) fn decode_apply_state(row: &[u8]) -> Result<ApplyState, Malformed> {
+    let row = disk::ApplyState::decode(row).map_err(malformed)?;
+    let position = row.position.ok_or_else(|| malformed("an apply state without a position"))?;
+    Ok(ApplyState { position: position.into(), region_clock: WallTime(row.region_clock_millis) })
+}
+
+pub(crate) fn encode_region(region: &Region) -> Vec<u8> {
+    let row = disk::RegionRow { region: Some(region.clone().into()), ..disk::RegionRow::default() };
+    row.encode_to_vec()
+}
+
+pub(crate) fn decode_region(row: &[u8]) -> Result<Region, Malformed> {
+    let row = disk::RegionRow::decode(row).map_err(malformed)?;
+    let region = row.region.ok_or_else(|| malformed("a region row without a region"))?;
+    Region::try_from(region).map_err(malformed)
+}
+
+fn malformed(error: impl std::fmt::Display) -> Malformed {
+    Malformed(error.to_string())
+}

@@ -1,0 +1,271 @@
+//! Opening a store: replay of lifecycle records, then peers, then actors.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::AtomicU64},
+};
+
+use actor::{Actor, ActorId, Clock, Mailbox, Runnable, Scheduler};
+use engine::{KvEngine, LifecycleChange, LifecycleRecord, LogEngine, RaftState, StoreIdent};
+use kv::keys;
+use raft::{InitialState, RaftGroup};
+use types::{ClusterId, KeyRange, Peer as PeerIdentity, PeerRole, RegionId};
+
+use crate::{
+    Config, Store,
+    apply::{ApplyWorker, write_effect},
+    bootstrap::first_position,
+    codec,
+    handle::Inner,
+    liveness::Liveness,
+    log_writer::LogWriter,
+    message::{ApplyMail, ApplyState},
+    meta::Meta,
+    peer::{Peer, PeerStart},
+    ports::{PlacementClient, Transport},
+    read::ReadWorker,
+    round::{RaftWorker, options},
+    router::Router,
+    shared::{Fatal, Shared},
+    snapshot::SnapshotWorker,
+    upkeep::Upkeep,
+    view::{RegionView, ViewState, Views},
+};
+
+/// What a store stands on.
+pub struct Ports {
+    /// Durable logs.
+    pub log: Arc<dyn LogEngine>,
+    /// Data.
+    pub kv: Arc<dyn KvEngine>,
+    /// To other stores.
+    pub transport: Arc<dyn Transport>,
+    /// The placement module on this store.
+    pub placement: Arc<dyn PlacementClient>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Who is told that an actor has mail.
+    pub scheduler: Arc<dyn Scheduler>,
+    /// Called once when the store cannot go on.
+    pub fatal: Fatal,
+}
+
+/// Why a store does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The disk failed, or holds what was not written.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    /// A row of a region is not what this version writes.
+    #[error("region {region_id}: {message}")]
+    Corrupt {
+        /// The region.
+        region_id: RegionId,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+impl Store {
+    /// How many actors a store has.
+    #[must_use]
+    pub fn actor_count(config: &Config) -> usize {
+        config.raft_worker_count + config.apply_worker_count + config.read_worker_count + 4
+    }
+
+    /// Opens a store whose engines are open and whose run has begun ([`crate::bootstrap::start`]). Its actors have the
+    /// ids from `first_actor` on, in the order in which they are returned; nothing happens until they are run.
+    pub fn open(
+        config: Config,
+        ident: StoreIdent,
+        ports: Ports,
+        first_actor: ActorId,
+    ) -> Result<(Store, Vec<Box<dyn Runnable>>), OpenError> {
+        let records = ports.log.lifecycle_records()?;
+        replay(&*ports.kv, ident.cluster_id, &records)?;
+        delete_stray_files(&*ports.kv, &records)?;
+        let shared = share(config, ident, ports, first_actor, &records);
+        let peers = load_peers(&shared)?;
+        let store = Store {
+            inner: Arc::new(Inner {
+                ident,
+                router: Arc::clone(&shared.router),
+                views: Arc::clone(&shared.views),
+                meta: Arc::clone(&shared.meta),
+                placement: Arc::clone(&shared.placement),
+                clock: Arc::clone(&shared.clock),
+                kv: Arc::clone(&shared.kv),
+            }),
+        };
+        let upkeep = Upkeep::new(Arc::clone(&shared), records);
+        Ok((store, make_actors(&shared, peers, upkeep)))
+    }
+}
+
+/// Brings about what records say and the flushed data lacks, in order (D5).
+fn replay(kv: &dyn KvEngine, cluster_id: ClusterId, records: &[LifecycleRecord]) -> Result<(), OpenError> {
+    for record in records {
+        if kv.get(&keys::lifecycle_mark_key(record.sequence))?.is_none() {
+            tracing::info!(sequence = record.sequence, "replay lifecycle record");
+            write_effect(kv, record, |region| first_position(cluster_id, region.id))?;
+        }
+    }
+    Ok(())
+}
+
+/// Staged files that no record needs: of transfers that a crash cut short.
+fn delete_stray_files(kv: &dyn KvEngine, records: &[LifecycleRecord]) -> Result<(), OpenError> {
+    let needed: BTreeSet<&str> = records
+        .iter()
+        .flat_map(|record| match &record.change {
+            LifecycleChange::Snapshot { files, .. } => files.as_slice(),
+            LifecycleChange::Create { .. } => &[],
+        })
+        .map(String::as_str)
+        .collect();
+    for file in kv.stage_list()? {
+        if !needed.contains(file.name.as_str()) {
+            kv.stage_delete(&file.name)?;
+        }
+    }
+    Ok(())
+}
+
+fn share(
+    config: Config,
+    ident: StoreIdent,
+    ports: Ports,
+    first_actor: ActorId,
+    records: &[LifecycleRecord],
+) -> Arc<Shared> {
+    let mut next = first_actor.0;
+    let mut id = || {
+        next += 1;
+        ActorId(next - 1)
+    };
+    let scheduler = &ports.scheduler;
+    let router = Arc::new(Router {
+        raft: (0..config.raft_worker_count).map(|_| Mailbox::new(id(), Arc::clone(scheduler))).collect(),
+        apply: (0..config.apply_worker_count).map(|_| Mailbox::new(id(), Arc::clone(scheduler))).collect(),
+        read: (0..config.read_worker_count).map(|_| Mailbox::new(id(), Arc::clone(scheduler))).collect(),
+        log_writer: Mailbox::new(id(), Arc::clone(scheduler)),
+        snapshot: Mailbox::new(id(), Arc::clone(scheduler)),
+        liveness: Mailbox::new(id(), Arc::clone(scheduler)),
+        upkeep: Mailbox::new(id(), Arc::clone(scheduler)),
+    });
+    let last_record = records.last().map_or(0, |record| record.sequence);
+    let shared = Shared {
+        config,
+        ident,
+        log: ports.log,
+        kv: ports.kv,
+        transport: ports.transport,
+        placement: ports.placement,
+        clock: ports.clock,
+        fatal: ports.fatal,
+        router,
+        views: Arc::new(Views::default()),
+        meta: Arc::new(Meta::default()),
+        last_record: AtomicU64::new(last_record),
+    };
+    Arc::new(shared)
+}
+
+fn load_peers(shared: &Shared) -> Result<Vec<Box<Peer>>, OpenError> {
+    let mut peers = Vec::new();
+    for (region_id, state) in shared.log.raft_states()? {
+        peers.push(load_peer(shared, region_id, state)?);
+    }
+    Ok(peers)
+}
+
+fn load_peer(shared: &Shared, region_id: RegionId, mut state: RaftState) -> Result<Box<Peer>, OpenError> {
+    let corrupt = |message: String| OpenError::Corrupt { region_id, message };
+    let region = shared.kv.get(&keys::region_state_key(region_id))?;
+    let region = region.map(|row| codec::decode_region(&row)).transpose().map_err(|error| corrupt(error.to_string()))?;
+    let applied = shared.kv.get(&keys::apply_state_key(region_id))?;
+    let applied = applied.map(|row| codec::decode_apply_state(&row)).transpose();
+    let applied: ApplyState = applied.map_err(|error| corrupt(error.to_string()))?.unwrap_or_default();
+    if applied.position.index > state.last.index || applied.position.index < state.truncated.index {
+        return Err(corrupt(format!(
+            "applied index {} is not between the log's ends {} and {}",
+            applied.position.index, state.truncated.index, state.last.index
+        )));
+    }
+    // Only committed entries are applied: the durable commit index may lag behind what that shows.
+    state.hard_state.commit = state.hard_state.commit.max(applied.position.index);
+    let me = identity_of(shared, &state);
+    let region = region.map(Arc::new);
+    let view = RegionView::new(ViewState {
+        region: region.clone(),
+        term: state.hard_state.term,
+        applied: applied.position,
+        commit_index: state.hard_state.commit,
+        ..ViewState::new(region_id, me)
+    });
+    shared.views.insert(region_id, Arc::clone(&view));
+    if let Some(region) = &region {
+        shared.meta.set(region);
+        shared.router.send_apply(region_id, ApplyMail::Open(region_id));
+    }
+    let now = shared.clock.monotonic();
+    let initial = InitialState {
+        hard_state: state.hard_state,
+        truncated: state.truncated,
+        last: state.last,
+        configurations: state.configurations,
+        applied: applied.position.index,
+        // What the run before may have promised (D10).
+        vote_not_before: now + shared.config.promise(),
+    };
+    let group = RaftGroup::new(options(shared, me, region_id), initial, now);
+    Ok(Peer::new(PeerStart {
+        region_id,
+        me,
+        group,
+        view,
+        region,
+        announced_range: KeyRange::default(),
+        applied_term: applied.position.term,
+    }))
+}
+
+/// This store's peer, with the role that the last configuration of its log gives it.
+fn identity_of(shared: &Shared, state: &RaftState) -> PeerIdentity {
+    let last = state.configurations.last();
+    let named = last.and_then(|(_, change)| change.peers.iter().find(|peer| peer.id == state.peer_id)).copied();
+    named.unwrap_or(PeerIdentity { id: state.peer_id, store_id: shared.ident.store_id, role: PeerRole::Learner })
+}
+
+fn make_actors(
+    shared: &Arc<Shared>,
+    peers: Vec<Box<Peer>>,
+    upkeep: Upkeep,
+) -> Vec<Box<dyn Runnable>> {
+    let router = &shared.router;
+    let mut actors: Vec<Box<dyn Runnable>> = Vec::new();
+    let mut groups: Vec<Vec<Box<Peer>>> = router.raft.iter().map(|_| Vec::new()).collect();
+    for peer in peers {
+        groups[router.raft_at(peer.region_id)].push(peer);
+    }
+    for (at, (mailbox, peers)) in router.raft.iter().zip(groups).enumerate() {
+        let worker = RaftWorker::new(at, Arc::clone(shared), peers);
+        actors.push(Box::new(Actor::new(format!("raft-{at}"), Arc::clone(mailbox), worker)));
+    }
+    for (at, mailbox) in router.apply.iter().enumerate() {
+        let worker = ApplyWorker::new(Arc::clone(shared));
+        actors.push(Box::new(Actor::new(format!("apply-{at}"), Arc::clone(mailbox), worker)));
+    }
+    for (at, mailbox) in router.read.iter().enumerate() {
+        let worker = ReadWorker::new(Arc::clone(shared));
+        actors.push(Box::new(Actor::new(format!("read-{at}"), Arc::clone(mailbox), worker)));
+    }
+    let log_writer = LogWriter::new(Arc::clone(shared));
+    actors.push(Box::new(Actor::new("log-writer", Arc::clone(&router.log_writer), log_writer)));
+    let snapshot = SnapshotWorker::new(Arc::clone(shared));
+    actors.push(Box::new(Actor::new("snapshot", Arc::clone(&router.snapshot), snapshot)));
+    let liveness = Liveness::new(Arc::clone(shared));
+    actors.push(Box::new(Actor::new("liveness", Arc::clone(&router.liveness), liveness)));
+    actors.push(Box::new(Actor::new("upkeep", Arc::clone(&router.upkeep), upkeep)));
+    actors
+}

@@ -1,0 +1,305 @@
+//! One peer: a region's replica on this store, as its raft worker sees it.
+
+mod change;
+mod proposals;
+mod reads;
+mod ready;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use actor::Now;
+use raft::{MessageBody, RaftGroup, Role};
+use types::{Index, Instant, KeyRange, Peer as PeerIdentity, PeerId, Region, RegionId, StoreId, Term};
+
+pub(crate) use ready::RoundOutput;
+
+use self::{change::PeersChange, proposals::Proposals, reads::WaitingReads};
+use crate::{
+    Error, Result,
+    limits::REPORT_INTERVAL,
+    message::{AdminAction, AdminRequest, AppliedNotice, RaftEnvelope, ReceivedSnapshot, RegionReport, RequestContext},
+    view::RegionView,
+};
+
+/// A peer. Its raft worker owns it; others see its [`RegionView`].
+pub(crate) struct Peer {
+    pub(crate) region_id: RegionId,
+    /// This store's peer, with the role in the last configuration of its log.
+    pub(crate) me: PeerIdentity,
+    pub(crate) group: RaftGroup,
+    pub(crate) view: Arc<RegionView>,
+    /// The applied descriptor; `None` before the first snapshot.
+    region: Option<Arc<Region>>,
+    /// Peers that have sent something in this run, so that they need not be told how to come into being.
+    answered: BTreeSet<PeerId>,
+    /// Where senders live that no configuration of the log names (a leader that this log does not know yet).
+    contacts: BTreeMap<PeerId, PeerIdentity>,
+    /// The keys of the region, as the messages that created this peer named them; for the time without a descriptor.
+    announced_range: KeyRange,
+    /// The term of the last applied entry.
+    applied_term: Term,
+    /// The last index that was written to the log engine.
+    written_index: Index,
+    proposals: Proposals,
+    reads: WaitingReads,
+    change: Option<PeersChange>,
+    /// A snapshot whose data is here, on its way through Raft.
+    received: Option<Box<ReceivedSnapshot>>,
+    /// The record of a snapshot that is being made durable, and the Ready that carries it.
+    installing: Option<(u64, engine::LifecycleRecord)>,
+    /// When a change or a report wants a look.
+    next_look: Instant,
+    /// When the region was last reported to placement.
+    reported_at: Option<Instant>,
+    /// Whether this peer is already in the round's list.
+    pub(crate) is_touched: bool,
+    /// When the worker's timers have this peer.
+    pub(crate) scheduled: Instant,
+}
+
+/// What a peer is made from.
+pub(crate) struct PeerStart {
+    pub(crate) region_id: RegionId,
+    pub(crate) me: PeerIdentity,
+    pub(crate) group: RaftGroup,
+    pub(crate) view: Arc<RegionView>,
+    pub(crate) region: Option<Arc<Region>>,
+    pub(crate) announced_range: KeyRange,
+    pub(crate) applied_term: Term,
+}
+
+impl Peer {
+    pub(crate) fn new(start: PeerStart) -> Box<Peer> {
+        let written_index = start.group.last().index;
+        Box::new(Peer {
+            region_id: start.region_id,
+            me: start.me,
+            group: start.group,
+            view: start.view,
+            region: start.region,
+            answered: BTreeSet::new(),
+            contacts: BTreeMap::new(),
+            announced_range: start.announced_range,
+            applied_term: start.applied_term,
+            written_index,
+            proposals: Proposals::default(),
+            reads: WaitingReads::default(),
+            change: None,
+            received: None,
+            installing: None,
+            next_look: Instant::MAX,
+            reported_at: None,
+            is_touched: false,
+            scheduled: Instant::MAX,
+        })
+    }
+
+    pub(crate) fn is_leader(&self) -> bool {
+        self.group.role() == Role::Leader
+    }
+
+    /// When this peer wants a round even without mail.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.group.deadline().min(self.next_look).min(self.reads.deadline())
+    }
+
+    /// Whatever is due at `now`.
+    pub(crate) fn tick(&mut self, now: Now) {
+        self.group.tick(now.monotonic);
+        self.reads.expire(now.monotonic, self.region_id);
+        if now.monotonic >= self.next_look {
+            self.next_look = Instant::MAX;
+            self.drive_change(now.monotonic);
+        }
+    }
+
+    /// A message from another store's peer.
+    pub(crate) fn on_message(&mut self, now: Instant, envelope: RaftEnvelope) {
+        if envelope.to.id != self.me.id {
+            tracing::debug!(to = envelope.to.id.0, "message for another peer of this store is dropped");
+            return;
+        }
+        if envelope.message.from != envelope.from.id || envelope.message.to != self.me.id {
+            return;
+        }
+        self.answered.insert(envelope.from.id);
+        if self.find_store(envelope.from.id) != Some(envelope.from.store_id) {
+            self.contacts.insert(envelope.from.id, envelope.from);
+        }
+        if let (None, Some(range)) = (&self.region, envelope.range) {
+            self.announced_range = range;
+        }
+        if matches!(envelope.message.body, MessageBody::Snapshot { .. }) {
+            // Only this store's own snapshot worker may say that a snapshot is here.
+            return;
+        }
+        self.group.step(now, envelope.message);
+    }
+
+    /// A snapshot's data is staged on this store.
+    pub(crate) fn on_snapshot_received(&mut self, now: Instant, received: Box<ReceivedSnapshot>) {
+        let header = &received.header;
+        let meta = raft::SnapshotMeta { position: header.position, configuration: header.configuration.clone() };
+        let message = raft::Message {
+            from: header.from.id,
+            to: header.to.id,
+            term: header.term,
+            body: MessageBody::Snapshot { meta },
+        };
+        self.contacts.insert(header.from.id, header.from);
+        self.received = Some(received);
+        self.group.step(now, message);
+    }
+
+    /// The round's end of an apply worker.
+    pub(crate) fn on_applied(&mut self, now: Now, notice: AppliedNotice) {
+        self.applied_term = notice.position.term;
+        self.group.advance(now.monotonic, notice.position.index);
+        if let Some(region) = notice.region {
+            self.region = Some(region);
+            self.reported_at = None;
+            self.drive_change(now.monotonic);
+        }
+    }
+
+    /// Checks a client's idea of this region, in the order of [`Error`]'s variants.
+    pub(crate) fn check_context(&self, store_id: StoreId, context: &RequestContext) -> Result<()> {
+        check_peer(store_id, self.me, context)?;
+        if !self.is_leader() && !context.is_replica_read {
+            return Err(self.not_leader());
+        }
+        let Some(region) = &self.region else { return Err(Error::NotInitialized(self.region_id)) };
+        check_term_and_epoch(self.group.term(), region, context)
+    }
+
+    pub(crate) fn not_leader(&self) -> Error {
+        Error::NotLeader { region_id: self.region_id, leader: self.leader_identity() }
+    }
+
+    /// The leader with its store, where both are known.
+    pub(crate) fn leader_identity(&self) -> Option<PeerIdentity> {
+        self.group.leader().and_then(|id| self.find_identity(id))
+    }
+
+    /// The store of a peer, by the configurations in the log, else by what senders said.
+    pub(crate) fn find_store(&self, id: PeerId) -> Option<StoreId> {
+        self.find_identity(id).map(|peer| peer.store_id)
+    }
+
+    fn find_identity(&self, id: PeerId) -> Option<PeerIdentity> {
+        if id == self.me.id {
+            return Some(self.me);
+        }
+        let configurations = self.group.configurations();
+        let mut peers = configurations.iter().rev().flat_map(|(_, change)| &change.peers);
+        peers.find(|peer| peer.id == id).or_else(|| self.contacts.get(&id)).copied()
+    }
+
+    fn has_answered(&self, id: PeerId) -> bool {
+        self.answered.contains(&id)
+    }
+
+    /// The range to name to a peer that may not exist yet.
+    fn range(&self) -> KeyRange {
+        self.region.as_ref().map_or_else(|| self.announced_range.clone(), |region| region.range.clone())
+    }
+
+    /// A wish of an operator or of placement.
+    pub(crate) fn on_admin(&mut self, now: Instant, store_id: StoreId, request: AdminRequest) {
+        let context = RequestContext { region_id: self.region_id, epoch: request.epoch, ..RequestContext::default() };
+        let result = self.check_context(store_id, &context).and_then(|()| match request.action {
+            AdminAction::TransferLeader(to) => {
+                self.group.transfer_leader(now, to).map_err(|error| Error::Refused(error.to_string()))
+            }
+            AdminAction::SetPeers { peers, change_id } => self.start_change(now, peers, change_id),
+        });
+        request.responder.reply(result);
+    }
+
+    /// Hands leadership to the voter that is furthest, if there is one to take it.
+    pub(crate) fn hand_over(&mut self, now: Instant, is_suspected: impl Fn(StoreId) -> bool) {
+        if !self.is_leader() || self.group.is_transferring() {
+            return;
+        }
+        let status = self.group.status();
+        let configuration = self.group.configuration();
+        let best = status
+            .peers
+            .iter()
+            .filter(|peer| peer.id != self.me.id && configuration.voters.binary_search(&peer.id).is_ok())
+            .filter(|peer| self.find_store(peer.id).is_some_and(|store| !is_suspected(store)))
+            .max_by_key(|peer| (peer.match_index, peer.heard_at, peer.id));
+        if let Some(peer) = best
+            && let Err(error) = self.group.transfer_leader(now, peer.id)
+        {
+            tracing::debug!(%error, "leader cannot be handed over yet");
+        }
+    }
+
+    /// What placement is told, if it is time.
+    pub(crate) fn report(&mut self, now: Instant, peer_is_down: impl Fn(&raft::PeerStatus) -> bool) -> Option<RegionReport> {
+        if !self.is_leader() {
+            self.reported_at = None;
+            return None;
+        }
+        let due = self.reported_at.map_or(Instant::ZERO, |at| at + REPORT_INTERVAL);
+        if now < due {
+            self.next_look = self.next_look.min(due);
+            return None;
+        }
+        let region = self.region.clone()?;
+        self.reported_at = Some(now);
+        self.next_look = self.next_look.min(now + REPORT_INTERVAL);
+        let status = self.group.status();
+        let pending = |peer: &&raft::PeerStatus| peer.state != "replicate" && peer.id != self.me.id;
+        Some(RegionReport {
+            leader: region.find_peer(self.me.id).unwrap_or(self.me),
+            region: (*region).clone(),
+            term: self.group.term(),
+            down_peers: status.peers.iter().filter(|peer| peer_is_down(peer)).map(|peer| peer.id).collect(),
+            pending_peers: status.peers.iter().filter(pending).map(|peer| peer.id).collect(),
+        })
+    }
+
+    /// The term in which this peer leads with every entry of earlier terms applied, if it does.
+    pub(crate) fn settled_term(&self) -> Option<Term> {
+        (self.is_leader() && self.applied_term == self.group.term()).then(|| self.group.term())
+    }
+
+    pub(crate) fn check_invariants(&self) {
+        self.group.check_invariants();
+        assert!(self.group.applied_index() <= self.group.commit_index(), "applied entries are committed");
+        assert!(self.written_index >= self.group.persisted_index(), "what is durable was written");
+        if let Some(region) = &self.region {
+            assert_eq!(region.id, self.region_id, "a peer keeps its region");
+        }
+    }
+}
+
+/// The checks that need no role: is it this store, this peer?
+pub(crate) fn check_peer(store_id: StoreId, me: PeerIdentity, context: &RequestContext) -> Result<()> {
+    let Some((requested_peer, requested_store)) = context.peer else { return Ok(()) };
+    if requested_store != store_id {
+        return Err(Error::StoreNotMatch { requested: requested_store, actual: store_id });
+    }
+    if requested_peer != me.id {
+        return Err(Error::PeerMismatch { requested: requested_peer, actual: me.id });
+    }
+    Ok(())
+}
+
+/// The checks against an applied descriptor.
+pub(crate) fn check_term_and_epoch(term: Term, region: &Arc<Region>, context: &RequestContext) -> Result<()> {
+    // A client names the term in which it learned the leader; only a newer one makes that knowledge stale.
+    if context.term.is_some_and(|requested| requested < term) {
+        return Err(Error::StaleTerm);
+    }
+    // The configuration may change under a client's feet: only the range decides whether its keys are in the right place.
+    if context.epoch.is_some_and(|epoch| epoch.version != region.epoch.version) {
+        return Err(Error::EpochNotMatch { current: vec![(**region).clone()] });
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! Proposals: joined into entries, and waiting to be applied.
+//!
+//! While a Ready of this region is not durable, new proposals wait and join (natural group commit, D6): batches form by
+//! themselves, as large as the disk is slow.
+
+use std::collections::VecDeque;
+
+use types::{Command, Index, LogCommand, Outcome, RegionId, Request, Term};
+
+use super::Peer;
+use crate::{
+    Error, Result,
+    apply::from_kv,
+    codec,
+    limits::{ENTRY_JOINED_BYTES_MAX, WAITING_BYTES_MAX},
+    message::{InFlight, Proposal, Responder},
+};
+
+#[derive(Default)]
+pub(super) struct Proposals {
+    /// Not in the log yet: nothing has happened.
+    waiting: Vec<(Request, Responder<Outcome>)>,
+    waiting_bytes: usize,
+    /// In the log, by index, ascending; not handed to the applier yet.
+    in_flight: VecDeque<InFlight>,
+}
+
+impl Proposals {
+    /// Proposals whose entries are among those up to `last_index`, all of which are committed.
+    pub(super) fn take_committed(&mut self, last_index: Index) -> Vec<InFlight> {
+        let count = self.in_flight.partition_point(|proposal| proposal.index <= last_index);
+        self.in_flight.drain(..count).collect()
+    }
+
+    /// Leadership is lost: what waits was not done, of what is in the log this store will not learn the fate.
+    pub(super) fn fail_all(&mut self, not_leader: &Error) {
+        for (_, responder) in self.waiting.drain(..) {
+            responder.reply(Err(not_leader.clone()));
+        }
+        self.waiting_bytes = 0;
+        for proposal in self.in_flight.drain(..) {
+            for responder in proposal.responders {
+                responder.reply(Err(Error::Undetermined("leadership was lost before the write was applied")));
+            }
+        }
+    }
+}
+
+impl Peer {
+    /// Takes a proposal that has passed the checks of its context.
+    pub(crate) fn enqueue(&mut self, mut proposal: Proposal) {
+        if let Err(error) = self.check_command(&mut proposal.request.command) {
+            return proposal.responder.reply(Err(error));
+        }
+        let size_bytes = kv::command::size_bytes(&proposal.request.command);
+        if self.proposals.waiting_bytes + size_bytes > WAITING_BYTES_MAX && !self.proposals.waiting.is_empty() {
+            proposal.responder.reply(Err(busy("too many bytes wait to be proposed")));
+            return;
+        }
+        self.proposals.waiting_bytes += size_bytes;
+        self.proposals.waiting.push((proposal.request, proposal.responder));
+    }
+
+    /// Refuses what could not be applied, and cuts a range to the region's: once, here (D6).
+    fn check_command(&self, command: &mut Command) -> Result<()> {
+        let Some(region) = &self.region else { return Err(Error::NotInitialized(self.region_id)) };
+        kv::command::check(command).map_err(|invalid| from_invalid(&invalid, self.region_id))?;
+        kv::command::clip(command, &region.range);
+        kv::command::bounds(command).check_within(self.region_id, &region.range).map_err(|error| from_kv(error, region))
+    }
+
+    /// Joins what waits into entries, unless the entries before them are still on their way to the disk.
+    pub(super) fn propose_waiting(&mut self, now: actor::Now) {
+        let is_disk_busy = self.group.persisted_index() < self.group.last().index;
+        if self.proposals.waiting.is_empty() || is_disk_busy {
+            return;
+        }
+        self.proposals.waiting_bytes = 0;
+        let mut waiting = std::mem::take(&mut self.proposals.waiting).into_iter().peekable();
+        while waiting.peek().is_some() {
+            let (requests, responders) = join(&mut waiting);
+            self.propose(now, requests, responders);
+        }
+    }
+
+    fn propose(&mut self, now: actor::Now, requests: Vec<Request>, responders: Vec<Responder<Outcome>>) {
+        metrics::counter!(telemetry::names::PROPOSE_REQUESTS).increment(requests.len() as u64);
+        let payload = codec::encode_command(LogCommand { wall: now.wall, requests });
+        match self.group.propose(now.monotonic, payload) {
+            Ok((index, term)) => self.track(index, term, responders),
+            Err(error) => {
+                let error = match error {
+                    raft::Error::ProposalDropped(reason) => busy(reason),
+                    raft::Error::NotLeader
+                    | raft::Error::UnknownPeer(_)
+                    | raft::Error::ChangeRefused(_)
+                    | raft::Error::Malformed(_) => self.not_leader(),
+                };
+                responders.into_iter().for_each(|responder| responder.reply(Err(error.clone())));
+            }
+        }
+    }
+
+    fn track(&mut self, index: Index, term: Term, responders: Vec<Responder<Outcome>>) {
+        let in_flight = &mut self.proposals.in_flight;
+        assert!(in_flight.back().is_none_or(|last| last.index < index), "proposals get ascending indexes");
+        in_flight.push_back(InFlight { index, term, responders });
+    }
+}
+
+/// Requests for one entry: at least one, and up to the size at which joining more gains nothing.
+fn join(
+    waiting: &mut std::iter::Peekable<std::vec::IntoIter<(Request, Responder<Outcome>)>>,
+) -> (Vec<Request>, Vec<Responder<Outcome>>) {
+    let (mut requests, mut responders) = (Vec::with_capacity(waiting.len()), Vec::with_capacity(waiting.len()));
+    let mut size_bytes = 0;
+    while let Some((request, _)) = waiting.peek() {
+        size_bytes += kv::command::size_bytes(&request.command);
+        if size_bytes > ENTRY_JOINED_BYTES_MAX && !requests.is_empty() {
+            break;
+        }
+        if let Some((request, responder)) = waiting.next() {
+            requests.push(request);
+            responders.push(responder);
+        }
+    }
+    (requests, responders)
+}
+
+fn from_invalid(invalid: &kv::Invalid, region_id: RegionId) -> Error {
+    match *invalid {
+        kv::Invalid::TooLarge { size_bytes } => Error::EntryTooLarge {
+            region_id,
+            size_bytes: size_bytes as u64,
+            limit_bytes: kv::limits::COMMAND_BYTES_MAX as u64,
+        },
+        kv::Invalid::EmptyKey | kv::Invalid::KeyTooLong { .. } => Error::Invalid(invalid.to_string()),
+    }
+}
+
+fn busy(reason: &'static str) -> Error {
+    Error::Busy { reason, retry_after: std::time::Duration::from_millis(50) }
+}

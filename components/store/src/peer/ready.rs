@@ -1,0 +1,288 @@
+//! Ready → messages, log writes, committed entries: what one peer adds to its worker's round.
+
+use actor::Now;
+use engine::{LifecycleChange, LifecycleRecord, LogBatch, LogEngine, LogWrite, RaftState};
+use raft::{LogReader, NotInMemory, Ready, RoleChange};
+use types::{Entry, Index, Instant, LogPosition, RegionId};
+
+use super::Peer;
+use crate::{
+    limits::READIES_PER_ROUND_MAX,
+    message::{ApplyMail, CommittedEntries, RaftEnvelope, SnapshotInstall, SnapshotMail},
+    outbox::Outbox,
+    shared::Shared,
+    view::LeaseView,
+};
+
+/// What one round of a raft worker hands on; one of each, however many regions it touched.
+#[derive(Default)]
+pub(crate) struct RoundOutput {
+    /// To be sent at once.
+    pub(crate) messages: Outbox,
+    /// To be written.
+    pub(crate) batch: LogBatch,
+    /// Whether something in `batch` must be durable before anyone is told.
+    pub(crate) is_synced: bool,
+    /// The newest Ready of each region in `batch`.
+    pub(crate) persisted: Vec<(RegionId, u64)>,
+    /// To be sent once `batch` is durable.
+    pub(crate) messages_after_persist: Outbox,
+    /// To the apply workers, in order.
+    pub(crate) applies: Vec<(RegionId, ApplyMail)>,
+    /// To the snapshot worker.
+    pub(crate) snapshots: Vec<SnapshotMail>,
+    /// Regions of which more is ready than one round takes.
+    pub(crate) unfinished: Vec<RegionId>,
+}
+
+/// The log of one region, read where the group asks for what it no longer holds in memory.
+struct EngineLog<'a> {
+    log: &'a dyn LogEngine,
+    region_id: RegionId,
+    failure: Option<engine::Error>,
+}
+
+impl LogReader for EngineLog<'_> {
+    fn read_entries(&mut self, first: Index, last: Index, bytes_max: usize) -> Result<Vec<Entry>, NotInMemory> {
+        match self.log.read_entries(self.region_id, first, last, bytes_max) {
+            Ok(entries) if !entries.is_empty() => Ok(entries),
+            Ok(_) => Err(NotInMemory),
+            Err(error) => {
+                self.failure = Some(error);
+                Err(NotInMemory)
+            }
+        }
+    }
+
+    fn read_position(&mut self, index: Index) -> Result<LogPosition, NotInMemory> {
+        self.read_entries(index, index, usize::MAX).map(|entries| entries[0].position())
+    }
+}
+
+impl Peer {
+    /// Adds to `out` everything that this peer has to send, write, apply or ask.
+    pub(crate) fn collect_ready(&mut self, now: Now, shared: &Shared, out: &mut RoundOutput) {
+        self.propose_waiting(now);
+        for _ in 0..READIES_PER_ROUND_MAX {
+            if !self.group.has_ready() {
+                break;
+            }
+            let mut log = EngineLog { log: &*shared.log, region_id: self.region_id, failure: None };
+            let ready = self.group.ready(now.monotonic, &mut log);
+            if let Some(failure) = log.failure {
+                shared.or_fatal::<()>("read the log", Err(failure));
+            }
+            self.on_ready(now, shared, ready, out);
+        }
+        if self.group.has_ready() {
+            out.unfinished.push(self.region_id);
+        }
+        self.drop_refused_snapshot(out);
+    }
+
+    fn on_ready(&mut self, now: Now, shared: &Shared, ready: Ready, out: &mut RoundOutput) {
+        if let Some(change) = ready.role_change {
+            self.on_role_change(now.monotonic, change);
+        }
+        for message in &ready.messages {
+            self.send(message, &mut out.messages);
+        }
+        for message in &ready.messages_after_persist {
+            self.send(message, &mut out.messages_after_persist);
+        }
+        for state in &ready.reads {
+            if let Some((index, read)) = self.on_read_state(*state) {
+                let read = Box::new(read);
+                out.applies.push((self.region_id, ApplyMail::Await { region_id: self.region_id, index, read }));
+            }
+        }
+        for to in &ready.snapshot_wanted {
+            if let Some(to) = self.find_identity(*to) {
+                let (from, term) = (self.me, self.group.term());
+                out.snapshots.push(SnapshotMail::Send { region_id: self.region_id, from, to, term });
+            }
+        }
+        let committed = if ready.must_persist() { self.persist(shared, ready, out) } else { ready.committed };
+        self.hand_over_committed(committed, out);
+    }
+
+    /// Adds the Ready's durable part to the round's batch; gives back what is committed.
+    fn persist(&mut self, shared: &Shared, ready: Ready, out: &mut RoundOutput) -> Vec<Entry> {
+        let is_changed = ready.hard_state.is_some() || !ready.entries.is_empty() || ready.snapshot.is_some();
+        if is_changed {
+            let mut write = LogWrite {
+                region_id: self.region_id,
+                previous_last_index: self.written_index,
+                raft_state: Some(self.raft_state()),
+                ..LogWrite::default()
+            };
+            out.is_synced |= ready.is_hard_state_urgent || !ready.entries.is_empty() || ready.snapshot.is_some();
+            if let Some(meta) = ready.snapshot {
+                write.is_cleared = true;
+                write.previous_last_index = Index(0);
+                self.written_index = meta.position.index;
+                if let Some(record) = self.snapshot_record(shared, &meta) {
+                    out.batch.records.push(record.clone());
+                    self.installing = Some((ready.number, record));
+                }
+            }
+            if let Some(last) = ready.entries.last() {
+                self.written_index = last.index;
+            }
+            write.entries = ready.entries;
+            out.batch.writes.push(write);
+        }
+        out.persisted.push((self.region_id, ready.number));
+        ready.committed
+    }
+
+    /// The record of the snapshot that Raft has just accepted (D5). Every earlier record of this region is flushed
+    /// first: the snapshot empties the log that its replay would need.
+    fn snapshot_record(&mut self, shared: &Shared, meta: &raft::SnapshotMeta) -> Option<LifecycleRecord> {
+        let received = self.received.take()?;
+        assert_eq!(received.header.position, meta.position, "Raft accepts the snapshot that was stepped in");
+        shared.or_fatal("flush before a snapshot", shared.kv.flush())?;
+        self.view.update(|view| view.is_installing = true);
+        Some(LifecycleRecord {
+            sequence: shared.next_record(),
+            cause: None,
+            change: LifecycleChange::Snapshot {
+                region: received.header.region,
+                peer_id: self.me.id,
+                position: meta.position,
+                configuration: meta.configuration.clone(),
+                region_clock: received.header.region_clock,
+                files: received.files,
+            },
+        })
+    }
+
+    /// A snapshot that Raft did not want (it is behind the log, or from an old term): its data goes.
+    fn drop_refused_snapshot(&mut self, out: &mut RoundOutput) {
+        if let Some(received) = self.received.take() {
+            tracing::debug!(index = received.header.position.index.0, "received snapshot is not needed");
+            out.snapshots.push(SnapshotMail::Finished { files: received.files });
+        }
+    }
+
+    /// A batch is durable.
+    pub(crate) fn on_persisted(&mut self, now: Instant, number: u64, out: &mut RoundOutput) {
+        self.group.on_persisted(now, number);
+        if let Some((_, record)) = self.installing.take_if(|(waits_for, _)| *waits_for <= number) {
+            out.applies.push((self.region_id, ApplyMail::Install(Box::new(SnapshotInstall { record }))));
+        }
+    }
+
+    fn hand_over_committed(&mut self, entries: Vec<Entry>, out: &mut RoundOutput) {
+        let Some(last) = entries.last() else { return };
+        let proposals = self.proposals.take_committed(last.index);
+        let committed = CommittedEntries { region_id: self.region_id, entries, proposals };
+        out.applies.push((self.region_id, ApplyMail::Commit(committed)));
+    }
+
+    fn on_role_change(&mut self, now: Instant, change: RoleChange) {
+        metrics::counter!(telemetry::names::RAFT_ELECTIONS_WON)
+            .increment(u64::from(change.role == raft::Role::Leader));
+        tracing::info!(
+            region = self.region_id.0,
+            peer = self.me.id.0,
+            term = change.term.0,
+            leader = change.leader.map(|leader| leader.0),
+            "role is {:?}",
+            change.role
+        );
+        if change.role != raft::Role::Leader {
+            let not_leader = self.not_leader();
+            self.proposals.fail_all(&not_leader);
+            self.drop_change();
+        }
+        self.reported_at = None;
+        self.next_look = self.next_look.min(now);
+    }
+
+    fn send(&self, message: &raft::Message, outbox: &mut Outbox) {
+        let Some(to) = self.find_identity(message.to) else {
+            tracing::debug!(to = message.to.0, "nobody has said where this peer lives");
+            return;
+        };
+        let range = (!self.has_answered(message.to)).then(|| self.range());
+        outbox.push_raft(RaftEnvelope { region_id: self.region_id, from: self.me, to, range, message: message.clone() });
+    }
+
+    /// What a start needs to know of this peer's log.
+    pub(crate) fn raft_state(&self) -> RaftState {
+        RaftState {
+            peer_id: self.me.id,
+            hard_state: self.group.hard_state(),
+            truncated: self.group.truncated(),
+            last: self.group.last(),
+            configurations: self.group.configurations().to_vec(),
+        }
+    }
+
+    /// Writes what other threads may know, before anything of this round leaves the store.
+    pub(crate) fn publish(&mut self, now: Instant, wall_lead_ms: impl Fn(Instant) -> i64) {
+        self.refresh_identity();
+        let leader = self.leader_identity();
+        let term = self.group.term();
+        let commit_index = self.group.commit_index();
+        let applied_index = self.group.applied_index();
+        let lease = self.group.lease(now).map(|lease| LeaseView {
+            term: lease.term,
+            until: lease.until,
+            wall_lead_ms: wall_lead_ms(lease.sent_at),
+        });
+        let changes = self.group.configurations().iter().rev().map(|(index, _)| *index);
+        let blocked = changes.into_iter().find(|index| *index > applied_index && *index <= commit_index);
+        let me = self.me;
+        self.view.update(|view| {
+            view.peer = me;
+            view.leader = leader;
+            view.term = term;
+            view.commit_index = commit_index;
+            view.lease = lease;
+            view.lease_blocked_to = view.lease_blocked_to.max(blocked.unwrap_or(Index(0)));
+        });
+    }
+
+    /// This peer's role follows the last configuration in its log.
+    fn refresh_identity(&mut self) {
+        let last = self.group.configurations().last();
+        if let Some(me) = last.and_then(|(_, change)| change.peers.iter().find(|peer| peer.id == self.me.id)) {
+            self.me = *me;
+        }
+    }
+
+    /// Frees the log up to what a crash would not need any more (D4, D5).
+    pub(crate) fn truncate_log(&mut self, now: Instant, shared: &Shared, flushed: LogPosition, out: &mut RoundOutput) {
+        let kept = shared.config.log_kept_entries;
+        let truncated = self.group.truncated().index;
+        let mut target = flushed.index.min(self.group.applied_index());
+        if self.is_leader() {
+            let lag_limit = target.0.saturating_sub(shared.config.log_lag_entries_max);
+            let status = self.group.status();
+            let slowest = status.peers.iter().map(|peer| peer.match_index.0).min().unwrap_or(target.0);
+            target = Index(target.0.min(slowest.max(lag_limit)));
+        }
+        target = Index(target.0.saturating_sub(kept));
+        // Not worth a write for a handful of entries.
+        if target.0 < truncated.0 + kept.max(1) {
+            return;
+        }
+        let position = self.group.position(target).or_else(|| {
+            let read = shared.log.read_entries(self.region_id, target, target, usize::MAX);
+            shared.or_fatal("read the log", read)?.first().map(Entry::position)
+        });
+        let Some(position) = position else { return };
+        self.group.compact(position);
+        tracing::debug!(region = self.region_id.0, index = position.index.0, now = now.0, "log is truncated");
+        out.batch.writes.push(LogWrite {
+            region_id: self.region_id,
+            previous_last_index: self.written_index,
+            truncate_to: Some(position.index),
+            truncate_from: truncated.next(),
+            raft_state: Some(self.raft_state()),
+            ..LogWrite::default()
+        });
+    }
+}

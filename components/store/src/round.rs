@@ -1,0 +1,410 @@
+//! The raft worker: one round handles every region that has mail, and hands one batch to each of the next stages.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use actor::{Now, Worker};
+use kv::keys;
+use raft::{InitialState, MessageBody, Options, RaftGroup};
+use types::{Index, Instant, LogPosition, Peer as PeerIdentity, RegionId, StoreId, Term};
+
+use crate::{
+    Error, codec,
+    limits::{DRAIN_INTERVAL, PEER_DOWN_AFTER},
+    log_writer::LogTask,
+    message::{AppliedNotice, Proposal, RaftEnvelope, RaftMail, ReadRequest, ReceivedSnapshot, SnapshotMail},
+    peer::{Peer, PeerStart, RoundOutput},
+    shared::Shared,
+    view::{RegionView, ViewState},
+};
+
+/// The actor that owns the peers of every n-th region.
+pub(crate) struct RaftWorker {
+    /// Which one this is.
+    at: usize,
+    shared: Arc<Shared>,
+    peers: BTreeMap<RegionId, Box<Peer>>,
+    /// Peers that want a round at some time; entries that were overtaken are skipped when they come up.
+    timers: BTreeSet<(Instant, RegionId)>,
+    /// Regions with something to do in this round.
+    touched: Vec<RegionId>,
+    out: RoundOutput,
+    /// Wall minus monotonic time of recent rounds, for leases (D2).
+    wall_leads: VecDeque<(Instant, i64)>,
+    suspected: BTreeSet<StoreId>,
+    is_disk_full: bool,
+    /// When a draining store tries again to hand over.
+    next_drain: Option<Instant>,
+}
+
+impl Worker for RaftWorker {
+    type Mail = RaftMail;
+
+    /// One round: every peer that has mail or is due, one log batch, one hand-over to apply.
+    fn round(&mut self, now: Now, mail: &mut Vec<RaftMail>) {
+        self.note_wall_lead(now);
+        // 1. Messages, proposals, completions, timers.
+        for mail in mail.drain(..) {
+            self.on_mail(now, mail);
+        }
+        self.fire_timers(now);
+        // 2. Ready → messages, log batch, committed entries.
+        let touched = std::mem::take(&mut self.touched);
+        for region_id in &touched {
+            if let Some(peer) = self.peers.get_mut(region_id) {
+                peer.collect_ready(now, &self.shared, &mut self.out);
+            }
+        }
+        // 3. What read workers may know, before anyone outside can know more.
+        self.publish(now, &touched);
+        // 4. Appends leave before the own fsync (thesis 10.2.1).
+        self.out.messages.send(&*self.shared.transport);
+        // 5. One batch for all regions; its end comes back as mail.
+        self.submit_log();
+        // 6. Committed and locally durable entries, in order.
+        self.submit_applies();
+        // 7. Placement hears of what is led here.
+        self.report(now, &touched);
+        self.schedule(&touched);
+        self.check_invariants(&touched);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        if !self.touched.is_empty() {
+            return Some(Instant::ZERO);
+        }
+        let timer = self.timers.first().map(|(at, _)| *at);
+        [timer, self.next_drain].into_iter().flatten().min()
+    }
+}
+
+impl RaftWorker {
+    pub(crate) fn new(at: usize, shared: Arc<Shared>, peers: Vec<Box<Peer>>) -> RaftWorker {
+        let mut worker = RaftWorker {
+            at,
+            shared,
+            peers: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            touched: Vec::new(),
+            out: RoundOutput::default(),
+            wall_leads: VecDeque::new(),
+            suspected: BTreeSet::new(),
+            is_disk_full: false,
+            next_drain: None,
+        };
+        for peer in peers {
+            let region_id = peer.region_id;
+            worker.peers.insert(region_id, peer);
+            worker.touch(region_id);
+        }
+        worker
+    }
+
+    fn on_mail(&mut self, now: Now, mail: RaftMail) {
+        match mail {
+            RaftMail::Propose(proposals) => proposals.into_iter().for_each(|proposal| self.on_proposal(proposal)),
+            RaftMail::Messages(envelopes) => {
+                envelopes.into_iter().for_each(|envelope| self.on_message(now.monotonic, envelope));
+            }
+            RaftMail::Persisted(persisted) => {
+                for (region_id, number) in persisted {
+                    self.with_peer(region_id, |peer, out| peer.on_persisted(now.monotonic, number, out));
+                }
+            }
+            RaftMail::Applied(notices) => notices.into_iter().for_each(|notice| self.on_applied(now, notice)),
+            RaftMail::ReadIndex(read) => self.on_read(now.monotonic, read),
+            RaftMail::Admin(request) => {
+                let store_id = self.shared.ident.store_id;
+                match self.peers.get_mut(&request.region_id) {
+                    Some(peer) => peer.on_admin(now.monotonic, store_id, request),
+                    None => return request.responder.reply(Err(Error::RegionNotFound(request.region_id))),
+                }
+            }
+            RaftMail::SnapshotReceived(received) => self.on_snapshot_received(now.monotonic, received),
+            RaftMail::SnapshotSent { region_id, to, outcome } => {
+                self.with_peer(region_id, |peer, _| peer.group.report_snapshot(now.monotonic, to, outcome));
+            }
+            RaftMail::StoreSuspected(store) => self.on_suspected(now.monotonic, store),
+            RaftMail::StoreUnreachable(store) => self.on_unreachable(now.monotonic, store),
+            RaftMail::Flushed => self.on_flushed(now.monotonic),
+            RaftMail::DiskFull(is_full) => self.is_disk_full = is_full,
+            RaftMail::Drain => self.next_drain = Some(now.monotonic),
+        }
+    }
+
+    fn on_proposal(&mut self, proposal: Proposal) {
+        let region_id = proposal.context.region_id;
+        let Some(peer) = self.peers.get_mut(&region_id) else {
+            return proposal.responder.reply(Err(Error::RegionNotFound(region_id)));
+        };
+        if let Err(error) = peer.check_context(self.shared.ident.store_id, &proposal.context) {
+            return proposal.responder.reply(Err(error));
+        }
+        if self.is_disk_full {
+            return proposal.responder.reply(Err(Error::DiskFull(self.shared.ident.store_id)));
+        }
+        peer.enqueue(proposal);
+        self.touch(region_id);
+    }
+
+    fn on_message(&mut self, now: Instant, envelope: RaftEnvelope) {
+        let region_id = envelope.region_id;
+        if self.is_disk_full && matches!(&envelope.message.body, MessageBody::Append { entries, .. } if !entries.is_empty()) {
+            // Refused, not lost: the leader repeats what is not acknowledged.
+            return;
+        }
+        self.suspected.remove(&envelope.from.store_id);
+        if !self.peers.contains_key(&region_id) && !self.create_peer(now, &envelope) {
+            return;
+        }
+        self.with_peer(region_id, |peer, _| peer.on_message(now, envelope));
+    }
+
+    /// A message brings a peer into being that has nothing yet: only a snapshot can start it (D5, D15).
+    fn create_peer(&mut self, now: Instant, envelope: &RaftEnvelope) -> bool {
+        let Some(range) = &envelope.range else { return false };
+        if envelope.to.store_id != self.shared.ident.store_id {
+            return false;
+        }
+        if envelope.region_id != RegionId::PLACEMENT
+            && let Some(other) = self.shared.meta.find_overlap(range, envelope.region_id)
+        {
+            tracing::debug!(region = envelope.region_id.0, other = other.0, "another region's keys are in the way");
+            return false;
+        }
+        self.add_empty_peer(now, envelope.region_id, envelope.to, range.clone());
+        true
+    }
+
+    fn add_empty_peer(&mut self, now: Instant, region_id: RegionId, me: PeerIdentity, range: types::KeyRange) {
+        let options = options(&self.shared, me, region_id);
+        let group = RaftGroup::new(options, InitialState::default(), now);
+        let view = RegionView::new(ViewState::new(region_id, me));
+        self.shared.views.insert(region_id, Arc::clone(&view));
+        tracing::info!(region = region_id.0, peer = me.id.0, "peer begins, empty");
+        let start = PeerStart {
+            region_id,
+            me,
+            group,
+            view,
+            region: None,
+            announced_range: range,
+            applied_term: Term::default(),
+        };
+        self.peers.insert(region_id, Peer::new(start));
+    }
+
+    fn on_applied(&mut self, now: Now, notice: AppliedNotice) {
+        self.with_peer(notice.region_id, |peer, _| peer.on_applied(now, notice));
+    }
+
+    fn on_read(&mut self, now: Instant, read: ReadRequest) {
+        let region_id = read.context.region_id;
+        let Some(peer) = self.peers.get_mut(&region_id) else {
+            return read.responder.reply(Err(Error::RegionNotFound(region_id)));
+        };
+        match peer.check_context(self.shared.ident.store_id, &read.context) {
+            Ok(()) => peer.start_read(now, read),
+            Err(error) => return read.responder.reply(Err(error)),
+        }
+        self.touch(region_id);
+    }
+
+    fn on_snapshot_received(&mut self, now: Instant, received: Box<ReceivedSnapshot>) {
+        let header = &received.header;
+        let region_id = header.region.id;
+        if !self.peers.contains_key(&region_id) {
+            self.add_empty_peer(now, region_id, header.to, header.region.range.clone());
+        }
+        let is_for_me = self.peers.get(&region_id).is_some_and(|peer| peer.me.id == header.to.id);
+        if !is_for_me {
+            return self.out.snapshots.push(SnapshotMail::Finished { files: received.files });
+        }
+        self.with_peer(region_id, |peer, _| peer.on_snapshot_received(now, received));
+    }
+
+    fn on_suspected(&mut self, now: Instant, store: StoreId) {
+        self.suspected.insert(store);
+        self.for_each_peer(|peer| {
+            let is_led_there = peer.leader_identity().is_some_and(|leader| leader.store_id == store);
+            if is_led_there {
+                peer.group.suspect_leader(now);
+            }
+            is_led_there
+        });
+    }
+
+    fn on_unreachable(&mut self, now: Instant, store: StoreId) {
+        self.for_each_peer(|peer| {
+            if !peer.is_leader() {
+                return false;
+            }
+            let lost = peer.group.configuration().peers().into_iter().filter(|id| peer.find_store(*id) == Some(store));
+            let lost: Vec<_> = lost.collect();
+            lost.iter().for_each(|id| peer.group.report_unreachable(now, *id));
+            !lost.is_empty()
+        });
+    }
+
+    /// One flush frees the logs of all regions.
+    fn on_flushed(&mut self, now: Instant) {
+        for (region_id, peer) in &mut self.peers {
+            let row = self.shared.kv.get_flushed(&keys::apply_state_key(*region_id));
+            let Some(row) = self.shared.or_fatal("read the flushed apply state", row) else { return };
+            let flushed = row.and_then(|row| codec::decode_apply_state(&row).ok());
+            let position = flushed.map_or_else(LogPosition::default, |state| state.position);
+            if position.index > Index(0) {
+                peer.truncate_log(now, &self.shared, position, &mut self.out);
+            }
+        }
+    }
+
+    fn fire_timers(&mut self, now: Now) {
+        while let Some((at, region_id)) = self.timers.first().copied()
+            && at <= now.monotonic
+        {
+            self.timers.pop_first();
+            if let Some(peer) = self.peers.get_mut(&region_id)
+                && peer.scheduled == at
+            {
+                peer.scheduled = Instant::MAX;
+                peer.tick(now);
+                self.touch(region_id);
+            }
+        }
+        if self.next_drain.is_some_and(|at| at <= now.monotonic) {
+            self.next_drain = Some(now.monotonic + DRAIN_INTERVAL);
+            let suspected = self.suspected.clone();
+            self.for_each_peer(|peer| {
+                peer.hand_over(now.monotonic, |store| suspected.contains(&store));
+                peer.is_leader()
+            });
+        }
+    }
+
+    fn publish(&mut self, now: Now, touched: &[RegionId]) {
+        let leads = &self.wall_leads;
+        let lead_at = |sent_at: Instant| {
+            let at = leads.partition_point(|(at, _)| *at <= sent_at);
+            leads.get(at.saturating_sub(1)).map_or(0, |(_, lead)| *lead)
+        };
+        for region_id in touched {
+            if let Some(peer) = self.peers.get_mut(region_id) {
+                peer.publish(now.monotonic, lead_at);
+            }
+        }
+    }
+
+    fn submit_log(&mut self) {
+        let out = &mut self.out;
+        if out.batch.is_empty() && out.persisted.is_empty() {
+            assert!(out.messages_after_persist.is_empty(), "messages wait only for Readies that are persisted");
+            return;
+        }
+        self.shared.router.log_writer.send(LogTask {
+            worker: self.at,
+            batch: std::mem::take(&mut out.batch),
+            is_synced: std::mem::take(&mut out.is_synced),
+            persisted: std::mem::take(&mut out.persisted),
+            messages: std::mem::take(&mut out.messages_after_persist),
+        });
+    }
+
+    fn submit_applies(&mut self) {
+        let router = &self.shared.router;
+        let mut batches: Vec<Vec<_>> = router.apply.iter().map(|_| Vec::new()).collect();
+        for (region_id, mail) in self.out.applies.drain(..) {
+            batches[router.apply_at(region_id)].push(mail);
+        }
+        for (mailbox, batch) in router.apply.iter().zip(batches) {
+            mailbox.send_all(batch);
+        }
+        router.snapshot.send_all(self.out.snapshots.drain(..));
+    }
+
+    fn report(&mut self, now: Now, touched: &[RegionId]) {
+        let mut reports = Vec::new();
+        for region_id in touched {
+            let Some(peer) = self.peers.get_mut(region_id) else { continue };
+            let is_down = |status: &raft::PeerStatus| now.monotonic.since(status.heard_at) > PEER_DOWN_AFTER;
+            reports.extend(peer.report(now.monotonic, is_down));
+            if *region_id == RegionId::PLACEMENT {
+                let leader = peer.leader_identity().map(|leader| leader.store_id);
+                self.shared.placement.on_placement_leader(leader, peer.settled_term());
+            }
+        }
+        if !reports.is_empty() {
+            self.shared.placement.report(reports);
+        }
+    }
+
+    /// Puts the touched peers' next deadlines on the timers, and those of which more is ready into the next round.
+    fn schedule(&mut self, touched: &[RegionId]) {
+        for region_id in touched {
+            let Some(peer) = self.peers.get_mut(region_id) else { continue };
+            peer.is_touched = false;
+            let deadline = peer.deadline();
+            // A deadline that has moved away is left where it was: the timer fires once in vain, which costs less than
+            // moving it at each message.
+            if deadline < peer.scheduled {
+                self.timers.remove(&(peer.scheduled, *region_id));
+                peer.scheduled = deadline;
+                self.timers.insert((deadline, *region_id));
+            }
+        }
+        for region_id in std::mem::take(&mut self.out.unfinished) {
+            self.touch(region_id);
+        }
+    }
+
+    fn check_invariants(&self, touched: &[RegionId]) {
+        if cfg!(debug_assertions) {
+            touched.iter().filter_map(|id| self.peers.get(id)).for_each(|peer| peer.check_invariants());
+        }
+    }
+
+    fn note_wall_lead(&mut self, now: Now) {
+        let monotonic_ms = i64::try_from(now.monotonic.0 / 1_000_000).unwrap_or(i64::MAX);
+        let lead = i64::try_from(now.wall.0).unwrap_or(i64::MAX) - monotonic_ms;
+        self.wall_leads.push_back((now.monotonic, lead));
+        // One reading older than every lease stays in front.
+        let horizon = now.monotonic - self.shared.config.election_timeout;
+        while self.wall_leads.get(1).is_some_and(|(at, _)| *at < horizon) {
+            self.wall_leads.pop_front();
+        }
+    }
+
+    fn touch(&mut self, region_id: RegionId) {
+        if let Some(peer) = self.peers.get_mut(&region_id)
+            && !std::mem::replace(&mut peer.is_touched, true)
+        {
+            self.touched.push(region_id);
+        }
+    }
+
+    fn with_peer(&mut self, region_id: RegionId, act: impl FnOnce(&mut Peer, &mut RoundOutput)) {
+        if let Some(peer) = self.peers.get_mut(&region_id) {
+            act(peer, &mut self.out);
+            self.touch(region_id);
+        }
+    }
+
+    /// Touches the peers for which `act` says so.
+    fn for_each_peer(&mut self, mut act: impl FnMut(&mut Peer) -> bool) {
+        let touched: Vec<_> = self.peers.iter_mut().filter_map(|(id, peer)| act(peer).then_some(*id)).collect();
+        touched.into_iter().for_each(|id| self.touch(id));
+    }
+}
+
+/// How a peer's group behaves on this store.
+pub(crate) fn options(shared: &Shared, me: PeerIdentity, region_id: RegionId) -> Options {
+    let seed = shared.config.seed ^ region_id.0.rotate_left(32) ^ me.id.0;
+    let mut options = Options::new(me.id, seed);
+    options.election_timeout = shared.config.election_timeout;
+    options.heartbeat_interval = shared.config.heartbeat_interval;
+    options.promise = shared.config.promise();
+    options.lease = shared.config.lease();
+    options
+}

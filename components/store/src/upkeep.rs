@@ -1,0 +1,124 @@
+//! Upkeep of a store's disk: flushes the KV engine, lets go of what a flush made unnecessary, and watches free space.
+
+use std::sync::Arc;
+
+use actor::{Now, Worker};
+use engine::{LifecycleChange, LifecycleRecord, LogBatch};
+use kv::keys;
+use types::Instant;
+
+use crate::{
+    limits::{DISK_CHECK_INTERVAL, FLUSH_INTERVAL},
+    log_writer::LogTask,
+    message::{RaftMail, SnapshotMail},
+    shared::Shared,
+};
+
+/// Mail of the upkeep worker.
+pub(crate) enum UpkeepMail {
+    /// A lifecycle record has taken effect, un-flushed.
+    RecordApplied(Box<LifecycleRecord>),
+    /// Flush now.
+    Flush,
+}
+
+/// The actor for slow disk work that no region waits for.
+pub(crate) struct Upkeep {
+    shared: Arc<Shared>,
+    next_check: Instant,
+    last_flush: Instant,
+    is_disk_full: bool,
+    /// Records whose effect is written; the flush behind it makes them unnecessary.
+    applied_records: Vec<LifecycleRecord>,
+}
+
+impl Upkeep {
+    pub(crate) fn new(shared: Arc<Shared>, applied_records: Vec<LifecycleRecord>) -> Upkeep {
+        Upkeep {
+            shared,
+            next_check: Instant::ZERO,
+            last_flush: Instant::ZERO,
+            is_disk_full: false,
+            applied_records,
+        }
+    }
+
+    fn flush(&mut self, now: Instant) {
+        self.last_flush = now;
+        let records = std::mem::take(&mut self.applied_records);
+        let result = self.shared.kv.flush();
+        if self.shared.or_fatal("flush the data", result).is_none() {
+            return;
+        }
+        metrics::counter!(telemetry::names::KV_FLUSHES).increment(1);
+        self.forget(records);
+        self.shared.router.broadcast_raft(|| RaftMail::Flushed);
+    }
+
+    /// Removes records whose mark is flushed, and then the files that only their replay needed.
+    fn forget(&mut self, records: Vec<LifecycleRecord>) {
+        let mut removed = Vec::new();
+        for record in records {
+            let mark = self.shared.kv.get_flushed(&keys::lifecycle_mark_key(record.sequence));
+            match self.shared.or_fatal("read a lifecycle mark", mark) {
+                Some(Some(_)) => removed.push(record),
+                Some(None) => self.applied_records.push(record),
+                None => return,
+            }
+        }
+        if removed.is_empty() {
+            return;
+        }
+        let records_removed = removed.iter().map(|record| record.sequence).collect();
+        let batch = LogBatch { records_removed, ..LogBatch::default() };
+        // Not synced: a record that comes back after a crash finds its mark and is removed again.
+        self.shared.router.log_writer.send(LogTask { batch, ..LogTask::default() });
+        for record in removed {
+            if let LifecycleChange::Snapshot { files, .. } = record.change {
+                self.shared.router.snapshot.send(SnapshotMail::Finished { files });
+            }
+        }
+    }
+
+    fn check_space(&mut self) {
+        let reserve = self.shared.config.reserve_bytes;
+        let free = self.shared.kv.free_bytes();
+        // Hysteresis: writes come back only when there is clearly more room than when they were stopped.
+        let is_full = if self.is_disk_full { free < reserve + reserve / 4 } else { free < reserve };
+        if is_full != self.is_disk_full {
+            self.is_disk_full = is_full;
+            tracing::warn!(free_bytes = free, reserve_bytes = reserve, is_full, "free space of the data directory");
+            self.shared.router.broadcast_raft(|| RaftMail::DiskFull(is_full));
+        }
+    }
+}
+
+impl Worker for Upkeep {
+    type Mail = UpkeepMail;
+
+    fn round(&mut self, now: Now, mail: &mut Vec<UpkeepMail>) {
+        let now = now.monotonic;
+        let mut is_flush_due = false;
+        for mail in mail.drain(..) {
+            match mail {
+                UpkeepMail::RecordApplied(record) => self.applied_records.push(*record),
+                UpkeepMail::Flush => is_flush_due = true,
+            }
+        }
+        if now >= self.next_check {
+            self.next_check = now + DISK_CHECK_INTERVAL;
+            self.check_space();
+            let unflushed = self.shared.kv.unflushed_bytes();
+            is_flush_due |= unflushed >= self.shared.config.flush_bytes;
+            is_flush_due |= now.since(self.last_flush) >= FLUSH_INTERVAL && unflushed > 0;
+            is_flush_due |= !self.applied_records.is_empty();
+        }
+        if is_flush_due {
+            self.flush(now);
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        Some(self.next_check)
+    }
+}
