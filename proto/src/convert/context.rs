@@ -106,3 +106,50 @@ impl TryFrom<Option<wire::Context>> for RequestContext {
         required(context, "request", "context")?.try_into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use types::{PeerId, PeerRole, StoreId};
+
+    #[test]
+    fn contexts_round_trip() {
+        let sparse = RequestContext {
+            region_id: RegionId(2),
+            epoch: Epoch::FIRST,
+            peer: None,
+            term: None,
+            cluster_id: None,
+            api_version: ApiVersion::V1,
+            is_replica_read: false,
+            is_stale_read: false,
+            session: None,
+        };
+        let full = RequestContext {
+            peer: Some(Peer { id: PeerId(3), store_id: StoreId(4), role: PeerRole::Learner }),
+            term: Some(Term(5)),
+            cluster_id: Some(ClusterId(6)),
+            api_version: ApiVersion::V2,
+            is_replica_read: true,
+            is_stale_read: true,
+            session: Some(SessionStamp { client_id: 7, sequence: 8, low_water_mark: 9 }),
+            ..sparse.clone()
+        };
+        for context in [sparse, full] {
+            assert_eq!(RequestContext::try_from(wire::Context::from(context.clone())), Ok(context));
+        }
+    }
+
+    #[test]
+    fn incomplete_contexts_are_refused() {
+        assert!(RequestContext::try_from(None).is_err());
+        let with_epoch =
+            wire::Context { region_epoch: Some(Epoch::FIRST.into()), ..wire::Context::default() };
+        assert!(RequestContext::try_from(wire::Context::default()).is_err());
+        assert!(RequestContext::try_from(with_epoch.clone()).is_ok());
+        let unknown_version = wire::Context { api_version: 3, ..with_epoch.clone() };
+        assert!(RequestContext::try_from(unknown_version).is_err());
+        let broken_peer = wire::Context { peer: Some(crate::metapb::Peer::default()), ..with_epoch };
+        assert!(RequestContext::try_from(broken_peer).is_err());
+    }
+}

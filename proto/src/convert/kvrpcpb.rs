@@ -216,3 +216,101 @@ responses! {
 fn pairs_of(pairs: Vec<(Bytes, Bytes)>) -> Vec<wire::KvPair> {
     pairs.into_iter().map(|(key, value)| wire::KvPair { key, value, ..wire::KvPair::default() }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch_put(pair_count: usize, ttl: u64, ttls: &[u64]) -> Result<Vec<u64>> {
+        let pair = wire::KvPair { key: "k".into(), ..wire::KvPair::default() };
+        let pairs = vec![pair; pair_count];
+        let request = wire::RawBatchPutRequest {
+            pairs,
+            ttl,
+            ttls: ttls.to_vec(),
+            ..wire::RawBatchPutRequest::default()
+        };
+        match Command::try_from(request)? {
+            Command::BatchPut { pairs } => Ok(pairs.iter().map(|pair| pair.ttl_seconds).collect()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn ttls_of_a_batch_are_none_one_or_one_each() {
+        assert_eq!(batch_put(3, 0, &[]), Ok(vec![0, 0, 0]));
+        assert_eq!(batch_put(3, 7, &[]), Ok(vec![7, 7, 7]));
+        assert_eq!(batch_put(3, 7, &[5]), Ok(vec![5, 5, 5]));
+        assert_eq!(batch_put(3, 7, &[1, 0, 3]), Ok(vec![1, 0, 3]));
+        assert_eq!(batch_put(3, 0, &[1, 2]), Err(Error::TtlCount { ttl_count: 2, pair_count: 3 }));
+        assert_eq!(batch_put(0, 0, &[1, 2]), Err(Error::TtlCount { ttl_count: 2, pair_count: 0 }));
+    }
+
+    #[test]
+    fn there_is_one_column_family() {
+        let get = |cf: &str| wire::RawGetRequest { cf: cf.into(), ..wire::RawGetRequest::default() };
+        assert!(Query::try_from(get("")).is_ok());
+        assert!(Query::try_from(get("default")).is_ok());
+        let refused = Query::try_from(get("write")).unwrap_err();
+        assert_eq!(refused.to_string(), "column family \"write\" does not exist: only \"default\" does");
+    }
+
+    #[test]
+    fn empty_keys_are_not_stored() {
+        assert_eq!(Command::try_from(wire::RawPutRequest::default()), Err(Error::EmptyKey));
+        assert_eq!(Command::try_from(wire::RawCasRequest::default()), Err(Error::EmptyKey));
+        assert!(Command::try_from(wire::RawDeleteRequest::default()).is_ok());
+        assert!(Query::try_from(wire::RawGetRequest::default()).is_ok());
+    }
+
+    #[test]
+    fn reverse_scans_name_their_upper_bound_first() {
+        let (start_key, end_key) = (Bytes::from("m"), Bytes::from("c"));
+        let ranges = vec![wire::KeyRange { start_key: start_key.clone(), end_key: end_key.clone() }];
+        let one = wire::RawScanRequest { start_key, end_key, limit: 9, reverse: true, ..Default::default() };
+        let expected =
+            Scan { range: KeyRange::new("c", "m"), limit: 9, is_key_only: false, is_reverse: true };
+        assert_eq!(Query::try_from(one), Ok(Query::Scan(expected.clone())));
+        let many = wire::RawBatchScanRequest { ranges, each_limit: 9, reverse: true, ..Default::default() };
+        assert_eq!(Query::try_from(many), Ok(Query::BatchScan { scans: vec![expected] }));
+    }
+
+    #[test]
+    fn swaps_say_what_is_expected_and_what_becomes_of_the_key() {
+        let swap = |request: wire::RawCasRequest| match Command::try_from(request) {
+            Ok(Command::CompareAndSwap(swap)) => (swap.expected, swap.replacement),
+            other => panic!("{other:?}"),
+        };
+        let plain = wire::RawCasRequest { key: "k".into(), value: "v".into(), ..Default::default() };
+        assert_eq!(swap(plain.clone()), (Some(Bytes::new()), Some("v".into())));
+        let create = wire::RawCasRequest { previous_not_exist: true, ..plain.clone() };
+        assert_eq!(swap(create), (None, Some("v".into())));
+        let remove = wire::RawCasRequest { previous_value: "p".into(), delete: true, ..plain };
+        assert_eq!(swap(remove), (Some("p".into()), None));
+    }
+
+    #[test]
+    fn answers_tell_empty_from_absent() {
+        let get = |value| wire::RawGetResponse::try_from(Answer::Value(value)).unwrap();
+        assert!(get(None).not_found);
+        assert!(!get(Some(Bytes::new())).not_found);
+        let ttl = |left| wire::RawGetKeyTtlResponse::try_from(Answer::Ttl(left)).unwrap();
+        assert_eq!((ttl(None).not_found, ttl(Some(0)).not_found, ttl(Some(8)).ttl), (true, false, 8));
+        let swapped = |previous| Outcome::Swapped { is_swapped: false, previous };
+        let swap = |previous| wire::RawCasResponse::try_from(swapped(previous)).unwrap();
+        assert!(swap(None).previous_not_exist);
+        assert_eq!(swap(Some("p".into())).previous_value, "p");
+        assert!(!swap(Some(Bytes::new())).previous_not_exist);
+    }
+
+    #[test]
+    fn answers_to_other_questions_are_refused() {
+        let refused = wire::RawScanResponse::try_from(Answer::Value(None));
+        assert_eq!(refused, Err(Error::OtherAnswer { response: "RawScanResponse" }));
+        let swapped = Outcome::Swapped { is_swapped: true, previous: None };
+        assert_eq!(
+            wire::RawPutResponse::try_from(swapped),
+            Err(Error::OtherAnswer { response: "RawPutResponse" })
+        );
+    }
+}

@@ -72,3 +72,43 @@ impl TryFrom<wire::Region> for Region {
         Ok(Region { id: RegionId(non_zero(region.id, NAME, "id")?), range, epoch, peers })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use types::PeerRole;
+
+    fn region() -> Region {
+        let peer = |id, role| Peer { id: PeerId(id), store_id: StoreId(id + 100), role };
+        Region {
+            id: RegionId(2),
+            range: KeyRange::new("a", ""),
+            epoch: Epoch { conf_version: 3, version: 4 },
+            peers: vec![peer(1, PeerRole::Voter), peer(2, PeerRole::DemotingVoter)],
+        }
+    }
+
+    #[test]
+    fn regions_round_trip_in_any_order_of_peers() {
+        let mut encoded = wire::Region::from(region());
+        encoded.peers.reverse();
+        assert_eq!(Region::try_from(encoded), Ok(region()));
+    }
+
+    #[test]
+    fn malformed_regions_are_refused() {
+        let breaks: [fn(&mut wire::Region); 6] = [
+            |region| region.id = 0,
+            |region| region.region_epoch = None,
+            |region| region.end_key = "a".into(),
+            |region| region.peers[1].id = 1,
+            |region| region.peers[0].store_id = 0,
+            |region| region.peers[0].role = -1,
+        ];
+        for (at, break_it) in breaks.iter().enumerate() {
+            let mut broken = wire::Region::from(region());
+            break_it(&mut broken);
+            assert!(Region::try_from(broken).is_err(), "case {at}");
+        }
+    }
+}

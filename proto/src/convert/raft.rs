@@ -227,3 +227,112 @@ fn stamp_of(stamp: Option<wire::Stamp>, message: &'static str) -> Result<Stamp> 
     let stamp = required(stamp, message, "stamp")?;
     Ok(Stamp { nonce: stamp.nonce, sent_at: Instant(stamp.sent_at_nanos) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use prost::Message as _;
+    use types::{Chain, PeerId, PeerRole, StoreId};
+
+    const STAMP: Stamp = Stamp { nonce: 4, sent_at: Instant(u64::MAX) };
+    const PREV: LogPosition = LogPosition { index: Index(6), term: Term(2), chain: Chain(77 << 80) };
+
+    fn entries() -> Vec<Entry> {
+        let mut position = PREV;
+        let kinds =
+            [(2, EntryKind::Command, "x"), (3, EntryKind::Empty, ""), (3, EntryKind::Configuration, "c")];
+        kinds
+            .map(|(term, kind, payload)| {
+                let (index, term) = (position.index.next(), Term(term));
+                let chain = position.chain.link(index, term, kind, payload.as_bytes());
+                position = LogPosition { index, term, chain };
+                Entry { index, term, kind, payload: payload.into(), chain }
+            })
+            .to_vec()
+    }
+
+    fn append(entries: Vec<Entry>) -> MessageBody {
+        MessageBody::Append { prev: PREV, entries, commit: Index(5), stamp: STAMP }
+    }
+
+    fn message(body: MessageBody) -> PeerMessage {
+        let peer = |id| Peer { id: PeerId(id), store_id: StoreId(id * 10), role: PeerRole::Voter };
+        PeerMessage {
+            region_id: RegionId(2),
+            from: peer(1),
+            to: peer(2),
+            epoch: Some(Epoch::FIRST),
+            range: Some(KeyRange::ALL),
+            message: Message { from: PeerId(1), to: PeerId(2), term: Term(9), body },
+        }
+    }
+
+    #[test]
+    fn every_body_round_trips_through_bytes() {
+        let (last_index, last_term, commit) = (Index(8), Term(3), Index(5));
+        let bodies = [
+            append(entries()),
+            append(Vec::new()),
+            MessageBody::AppendAccepted { match_index: Index(7), stamp: STAMP },
+            MessageBody::AppendRejected { prev_index: Index(6), last_index, hint: PREV, stamp: STAMP },
+            MessageBody::Heartbeat { commit, stamp: STAMP },
+            MessageBody::HeartbeatResponse { stamp: Stamp::default(), last_index },
+            MessageBody::VoteRequest { is_pre_vote: true, is_forced: false, last_index, last_term },
+            MessageBody::VoteRequest { is_pre_vote: false, is_forced: true, last_index, last_term },
+            MessageBody::VoteResponse { is_pre_vote: true, is_granted: false },
+            MessageBody::VoteResponse { is_pre_vote: false, is_granted: true },
+            MessageBody::TimeoutNow,
+            MessageBody::ReadIndexRequest { id: 3 },
+            MessageBody::ReadIndexResponse { id: 3, index: None },
+            MessageBody::ReadIndexResponse { id: 3, index: Some(Index(0)) },
+        ];
+        for body in bodies {
+            let message = message(body);
+            let bytes = Bytes::from(wire::RaftMessage::try_from(message.clone()).unwrap().encode_to_vec());
+            let decoded = wire::RaftMessage::decode(bytes).unwrap();
+            assert_eq!(PeerMessage::try_from(decoded), Ok(message));
+        }
+    }
+
+    #[test]
+    fn snapshots_do_not_travel_as_raft_messages() {
+        let change = types::ConfigurationChange { peers: Vec::new(), change_id: 0 };
+        let meta = raft::SnapshotMeta { position: PREV, configuration: (Index(1), change) };
+        let refused = wire::RaftMessage::try_from(message(MessageBody::Snapshot { meta }));
+        assert!(matches!(refused, Err(Error::Inconsistent { .. })));
+    }
+
+    #[test]
+    fn incomplete_messages_are_refused() {
+        let breaks: [fn(&mut wire::RaftMessage); 4] = [
+            |message| message.region_id = 0,
+            |message| message.from = None,
+            |message| message.to = None,
+            |message| message.body = None,
+        ];
+        for (at, break_it) in breaks.iter().enumerate() {
+            let mut broken = wire::RaftMessage::try_from(message(append(entries()))).unwrap();
+            break_it(&mut broken);
+            assert!(PeerMessage::try_from(broken).is_err(), "case {at}");
+        }
+    }
+
+    #[test]
+    fn malformed_appends_are_refused() {
+        let breaks: [fn(&mut wire::Append); 5] = [
+            |append| append.prev = None,
+            |append| append.stamp = None,
+            |append| append.entries[1].kind = 3,
+            |append| append.entries[1].term = 1,
+            |append| append.prev = Some(LogPosition { index: Index(u64::MAX - 1), ..PREV }.into()),
+        ];
+        for (at, break_it) in breaks.iter().enumerate() {
+            let body = wire::raft_message::Body::try_from(append(entries())).unwrap();
+            let wire::raft_message::Body::Append(mut broken) = body else { panic!("{body:?}") };
+            break_it(&mut broken);
+            let refused = MessageBody::try_from(wire::raft_message::Body::Append(broken));
+            assert!(refused.is_err(), "case {at}: {refused:?}");
+        }
+    }
+}

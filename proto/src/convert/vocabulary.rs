@@ -141,3 +141,70 @@ impl From<disk::HardState> for HardState {
         HardState { term: Term(state.term), vote, commit: Index(state.commit) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn region() -> Region {
+        let peer = |id, role| Peer { id: PeerId(id), store_id: StoreId(id + 100), role };
+        let roles = [PeerRole::Voter, PeerRole::Learner, PeerRole::IncomingVoter, PeerRole::DemotingVoter];
+        Region {
+            id: RegionId(2),
+            range: KeyRange::new("a", "b"),
+            epoch: Epoch { conf_version: 3, version: 4 },
+            peers: (1..).zip(roles).map(|(id, role)| peer(id, role)).collect(),
+        }
+    }
+
+    #[test]
+    fn regions_round_trip() {
+        assert_eq!(Region::try_from(wire::Region::from(region())), Ok(region()));
+    }
+
+    #[test]
+    fn malformed_regions_are_refused() {
+        let breaks: [fn(&mut wire::Region); 9] = [
+            |region| region.id = 0,
+            |region| region.range = None,
+            |region| region.epoch = None,
+            |region| region.range = Some(KeyRange::new("b", "a").into()),
+            |region| region.peers.swap(0, 1),
+            |region| region.peers[1] = region.peers[0],
+            |region| region.peers[0].id = 0,
+            |region| region.peers[0].store_id = 0,
+            |region| region.peers[0].role = 4,
+        ];
+        for (at, break_it) in breaks.iter().enumerate() {
+            let mut broken = wire::Region::from(region());
+            break_it(&mut broken);
+            assert!(Region::try_from(broken).is_err(), "case {at}");
+        }
+    }
+
+    #[test]
+    fn positions_keep_both_halves_of_the_chain() {
+        let chain = Chain(0x0123_4567_89ab_cdef_0011_2233_4455_6677);
+        let position = LogPosition { index: Index(u64::MAX), term: Term(2), chain };
+        let encoded = wire::LogPosition::from(position);
+        assert_eq!(encoded.chain_high, 0x0123_4567_89ab_cdef);
+        assert_eq!(LogPosition::from(encoded), position);
+    }
+
+    #[test]
+    fn configurations_round_trip_and_are_checked() {
+        let configuration = (Index(9), ConfigurationChange { peers: region().peers, change_id: 5 });
+        let encoded = wire::IndexedConfiguration::from(configuration.clone());
+        assert_eq!(<(Index, ConfigurationChange)>::try_from(encoded.clone()), Ok(configuration));
+        let cut = wire::IndexedConfiguration { change: encoded.change.slice(1..), ..encoded };
+        assert!(matches!(<(Index, ConfigurationChange)>::try_from(cut), Err(Error::Configuration(_))));
+    }
+
+    #[test]
+    fn hard_states_round_trip() {
+        for vote in [None, Some(PeerId(3))] {
+            let state = HardState { term: Term(1), vote, commit: Index(2) };
+            assert_eq!(HardState::from(disk::HardState::from(state)), state);
+        }
+    }
+}
