@@ -2,8 +2,8 @@
 
 use engine::{LifecycleChange, LifecycleRecord, LogBatch, LogEngine, LogWrite, RaftState, StoreIdent};
 use types::{
-    Chain, ClusterId, ConfigurationChange, Epoch, HardState, Incarnation, Index, KeyRange, LogPosition, Peer, PeerId,
-    PeerRole, Region, RegionId, StoreId, Term,
+    Chain, ClusterId, ConfigurationChange, Epoch, HardState, Incarnation, Index, KeyRange, LogPosition, Peer,
+    PeerId, PeerRole, Region, RegionId, StoreId, Term,
 };
 
 /// The first id that a cluster gives out: the first store's.

@@ -41,7 +41,9 @@ impl Store {
     /// Proposes writes; each is answered by its responder once it is applied, or refused.
     pub fn submit(&self, proposals: Vec<Proposal>) {
         let router = &self.inner.router;
-        for (at, group) in Router::by_worker(router.raft.len(), proposals, |proposal| proposal.context.region_id) {
+        for (at, group) in
+            Router::by_worker(router.raft.len(), proposals, |proposal| proposal.context.region_id)
+        {
             router.raft[at].send(RaftMail::Propose(group));
         }
     }

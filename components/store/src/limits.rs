@@ -34,12 +34,6 @@ pub const SNAPSHOT_STALL_MAX: Duration = Duration::from_secs(10);
 /// Snapshots sent, and snapshots received, at one time.
 pub const SNAPSHOTS_MAX: usize = 2;
 
-/// A peer whose snapshot failed is not sent another before this has passed.
-pub const SNAPSHOT_RETRY_AFTER: Duration = Duration::from_millis(500);
-
-/// How often stores beat.
-pub const BEAT_INTERVAL: Duration = Duration::from_millis(100);
-
 /// Silence after which a store is suspected.
 pub const SUSPECT_AFTER: Duration = Duration::from_millis(600);
 

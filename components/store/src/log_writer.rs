@@ -71,8 +71,12 @@ struct Joined {
 }
 
 fn join(tasks: &mut Vec<LogTask>) -> Joined {
-    let mut joined =
-        Joined { batch: LogBatch::default(), is_synced: false, persisted: BTreeMap::new(), messages: Outbox::default() };
+    let mut joined = Joined {
+        batch: LogBatch::default(),
+        is_synced: false,
+        persisted: BTreeMap::new(),
+        messages: Outbox::default(),
+    };
     for task in tasks.drain(..) {
         joined.batch.writes.extend(task.batch.writes);
         joined.batch.records.extend(task.batch.records);

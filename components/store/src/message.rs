@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use types::{
-    Answer, ConfigurationChange, Entry, Epoch, Incarnation, Index, KeyRange, LogPosition, Outcome, Peer, PeerId,
-    Query, Region, RegionId, Request, StoreId, Term, WallTime,
+    Answer, ConfigurationChange, Entry, Epoch, Incarnation, Index, KeyRange, LogPosition, Outcome, Peer,
+    PeerId, Query, Region, RegionId, Request, StoreId, Term, WallTime,
 };
 
 use crate::{Error, Result};
@@ -193,7 +193,7 @@ pub struct PlacementMessage {
 }
 
 /// Mail of a raft worker.
-pub enum RaftMail {
+pub(crate) enum RaftMail {
     /// Writes of clients, for any of the worker's regions.
     Propose(Vec<Proposal>),
     /// Messages from other stores, for any of the worker's regions.
@@ -231,22 +231,22 @@ pub enum RaftMail {
 
 /// What one region applied in a round.
 #[derive(Clone, Debug)]
-pub struct AppliedNotice {
+pub(crate) struct AppliedNotice {
     /// The region.
-    pub region_id: RegionId,
+    pub(crate) region_id: RegionId,
     /// Up to here.
-    pub position: LogPosition,
+    pub(crate) position: LogPosition,
     /// The descriptor, if it changed.
-    pub region: Option<Arc<Region>>,
+    pub(crate) region: Option<Arc<Region>>,
 }
 
 /// A snapshot whose data is staged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReceivedSnapshot {
+pub(crate) struct ReceivedSnapshot {
     /// As the sender announced it.
-    pub header: SnapshotHeader,
+    pub(crate) header: SnapshotHeader,
     /// The staged files with the data.
-    pub files: Vec<String>,
+    pub(crate) files: Vec<String>,
 }
 
 /// A wish about one region.
@@ -292,7 +292,7 @@ pub struct RegionReport {
 }
 
 /// Mail of an apply worker.
-pub enum ApplyMail {
+pub(crate) enum ApplyMail {
     /// Committed and locally durable entries.
     Commit(CommittedEntries),
     /// A snapshot whose record is durable.
@@ -311,42 +311,42 @@ pub enum ApplyMail {
 }
 
 /// Entries to apply, with the answers that wait for them.
-pub struct CommittedEntries {
+pub(crate) struct CommittedEntries {
     /// The region.
-    pub region_id: RegionId,
+    pub(crate) region_id: RegionId,
     /// In order, behind what was handed over before.
-    pub entries: Vec<Entry>,
+    pub(crate) entries: Vec<Entry>,
     /// Proposals of this store among them, ascending.
-    pub proposals: Vec<InFlight>,
+    pub(crate) proposals: Vec<InFlight>,
 }
 
 /// A proposal that has a place in the log.
-pub struct InFlight {
+pub(crate) struct InFlight {
     /// Its index.
-    pub index: Index,
+    pub(crate) index: Index,
     /// The term in which it was proposed; an entry of another term at this index is not it.
-    pub term: Term,
+    pub(crate) term: Term,
     /// Answers to its requests, in their order.
-    pub responders: Vec<Responder<Outcome>>,
+    pub(crate) responders: Vec<Responder<Outcome>>,
 }
 
 /// A snapshot to be put in place.
-pub struct SnapshotInstall {
+pub(crate) struct SnapshotInstall {
     /// The record that is durable.
-    pub record: engine::LifecycleRecord,
+    pub(crate) record: engine::LifecycleRecord,
 }
 
 /// A read of which is known from which index on it is linearizable.
-pub struct ConfirmedRead {
+pub(crate) struct ConfirmedRead {
     /// The read.
-    pub request: ReadRequest,
+    pub(crate) request: ReadRequest,
     /// How its right to be answered was shown.
-    pub proof: ReadProof,
+    pub(crate) proof: ReadProof,
 }
 
 /// Why a read may be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadProof {
+pub(crate) enum ReadProof {
     /// The lease of this term must still hold after the engine snapshot was taken.
     Lease(Term),
     /// A quorum confirmed the index after the read had come.
@@ -354,7 +354,7 @@ pub enum ReadProof {
 }
 
 /// Mail of a read worker.
-pub enum ReadMail {
+pub(crate) enum ReadMail {
     /// Reads of clients.
     Read(Vec<ReadRequest>),
     /// Reads whose index has been applied.
@@ -362,7 +362,7 @@ pub enum ReadMail {
 }
 
 /// Mail of the snapshot worker.
-pub enum SnapshotMail {
+pub(crate) enum SnapshotMail {
     /// Send a snapshot of this region.
     Send {
         /// The region.

@@ -16,7 +16,9 @@ impl Meta {
     /// The region that covers `key`.
     pub(crate) fn find(&self, key: &[u8]) -> Option<RegionId> {
         let ranges = self.ranges.read();
-        let (_, (range, id)) = ranges.range::<[u8], _>((std::ops::Bound::Unbounded, std::ops::Bound::Included(key))).next_back()?;
+        let (_, (range, id)) = ranges
+            .range::<[u8], _>((std::ops::Bound::Unbounded, std::ops::Bound::Included(key)))
+            .next_back()?;
         range.contains_key(key).then_some(*id)
     }
 

@@ -182,7 +182,10 @@ fn load_peers(shared: &Shared) -> Result<Vec<Box<Peer>>, OpenError> {
 fn load_peer(shared: &Shared, region_id: RegionId, mut state: RaftState) -> Result<Box<Peer>, OpenError> {
     let corrupt = |message: String| OpenError::Corrupt { region_id, message };
     let region = shared.kv.get(&keys::region_state_key(region_id))?;
-    let region = region.map(|row| codec::decode_region(&row)).transpose().map_err(|error| corrupt(error.to_string()))?;
+    let region = region
+        .map(|row| codec::decode_region(&row))
+        .transpose()
+        .map_err(|error| corrupt(error.to_string()))?;
     let applied = shared.kv.get(&keys::apply_state_key(region_id))?;
     let applied = applied.map(|row| codec::decode_apply_state(&row)).transpose();
     let applied: ApplyState = applied.map_err(|error| corrupt(error.to_string()))?.unwrap_or_default();
@@ -233,15 +236,16 @@ fn load_peer(shared: &Shared, region_id: RegionId, mut state: RaftState) -> Resu
 /// This store's peer, with the role that the last configuration of its log gives it.
 fn identity_of(shared: &Shared, state: &RaftState) -> PeerIdentity {
     let last = state.configurations.last();
-    let named = last.and_then(|(_, change)| change.peers.iter().find(|peer| peer.id == state.peer_id)).copied();
-    named.unwrap_or(PeerIdentity { id: state.peer_id, store_id: shared.ident.store_id, role: PeerRole::Learner })
+    let named =
+        last.and_then(|(_, change)| change.peers.iter().find(|peer| peer.id == state.peer_id)).copied();
+    named.unwrap_or(PeerIdentity {
+        id: state.peer_id,
+        store_id: shared.ident.store_id,
+        role: PeerRole::Learner,
+    })
 }
 
-fn make_actors(
-    shared: &Arc<Shared>,
-    peers: Vec<Box<Peer>>,
-    upkeep: Upkeep,
-) -> Vec<Box<dyn Runnable>> {
+fn make_actors(shared: &Arc<Shared>, peers: Vec<Box<Peer>>, upkeep: Upkeep) -> Vec<Box<dyn Runnable>> {
     let router = &shared.router;
     let mut actors: Vec<Box<dyn Runnable>> = Vec::new();
     let mut groups: Vec<Vec<Box<Peer>>> = router.raft.iter().map(|_| Vec::new()).collect();

@@ -104,7 +104,9 @@ impl RaftWorker {
 
     fn on_mail(&mut self, now: Now, mail: RaftMail) {
         match mail {
-            RaftMail::Propose(proposals) => proposals.into_iter().for_each(|proposal| self.on_proposal(proposal)),
+            RaftMail::Propose(proposals) => {
+                proposals.into_iter().for_each(|proposal| self.on_proposal(proposal))
+            }
             RaftMail::Messages(envelopes) => {
                 envelopes.into_iter().for_each(|envelope| self.on_message(now.monotonic, envelope));
             }
@@ -116,11 +118,12 @@ impl RaftWorker {
             RaftMail::Applied(notices) => notices.into_iter().for_each(|notice| self.on_applied(now, notice)),
             RaftMail::ReadIndex(read) => self.on_read(now.monotonic, read),
             RaftMail::Admin(request) => {
-                let store_id = self.shared.ident.store_id;
-                match self.peers.get_mut(&request.region_id) {
+                let (region_id, store_id) = (request.region_id, self.shared.ident.store_id);
+                match self.peers.get_mut(&region_id) {
                     Some(peer) => peer.on_admin(now.monotonic, store_id, request),
-                    None => return request.responder.reply(Err(Error::RegionNotFound(request.region_id))),
+                    None => return request.responder.reply(Err(Error::RegionNotFound(region_id))),
                 }
+                self.touch(region_id);
             }
             RaftMail::SnapshotReceived(received) => self.on_snapshot_received(now.monotonic, received),
             RaftMail::SnapshotSent { region_id, to, outcome } => {
@@ -151,7 +154,9 @@ impl RaftWorker {
 
     fn on_message(&mut self, now: Instant, envelope: RaftEnvelope) {
         let region_id = envelope.region_id;
-        if self.is_disk_full && matches!(&envelope.message.body, MessageBody::Append { entries, .. } if !entries.is_empty()) {
+        if self.is_disk_full
+            && matches!(&envelope.message.body, MessageBody::Append { entries, .. } if !entries.is_empty())
+        {
             // Refused, not lost: the leader repeats what is not acknowledged.
             return;
         }
@@ -171,14 +176,24 @@ impl RaftWorker {
         if envelope.region_id != RegionId::PLACEMENT
             && let Some(other) = self.shared.meta.find_overlap(range, envelope.region_id)
         {
-            tracing::debug!(region = envelope.region_id.0, other = other.0, "another region's keys are in the way");
+            tracing::debug!(
+                region = envelope.region_id.0,
+                other = other.0,
+                "another region's keys are in the way"
+            );
             return false;
         }
         self.add_empty_peer(now, envelope.region_id, envelope.to, range.clone());
         true
     }
 
-    fn add_empty_peer(&mut self, now: Instant, region_id: RegionId, me: PeerIdentity, range: types::KeyRange) {
+    fn add_empty_peer(
+        &mut self,
+        now: Instant,
+        region_id: RegionId,
+        me: PeerIdentity,
+        range: types::KeyRange,
+    ) {
         let options = options(&self.shared, me, region_id);
         let group = RaftGroup::new(options, InitialState::default(), now);
         let view = RegionView::new(ViewState::new(region_id, me));
@@ -241,7 +256,12 @@ impl RaftWorker {
             if !peer.is_leader() {
                 return false;
             }
-            let lost = peer.group.configuration().peers().into_iter().filter(|id| peer.find_store(*id) == Some(store));
+            let lost = peer
+                .group
+                .configuration()
+                .peers()
+                .into_iter()
+                .filter(|id| peer.find_store(*id) == Some(store));
             let lost: Vec<_> = lost.collect();
             lost.iter().for_each(|id| peer.group.report_unreachable(now, *id));
             !lost.is_empty()
@@ -300,7 +320,10 @@ impl RaftWorker {
     fn submit_log(&mut self) {
         let out = &mut self.out;
         if out.batch.is_empty() && out.persisted.is_empty() {
-            assert!(out.messages_after_persist.is_empty(), "messages wait only for Readies that are persisted");
+            assert!(
+                out.messages_after_persist.is_empty(),
+                "messages wait only for Readies that are persisted"
+            );
             return;
         }
         self.shared.router.log_writer.send(LogTask {
@@ -393,7 +416,8 @@ impl RaftWorker {
 
     /// Touches the peers for which `act` says so.
     fn for_each_peer(&mut self, mut act: impl FnMut(&mut Peer) -> bool) {
-        let touched: Vec<_> = self.peers.iter_mut().filter_map(|(id, peer)| act(peer).then_some(*id)).collect();
+        let touched: Vec<_> =
+            self.peers.iter_mut().filter_map(|(id, peer)| act(peer).then_some(*id)).collect();
         touched.into_iter().for_each(|id| self.touch(id));
     }
 }

@@ -62,7 +62,11 @@ impl Router {
     }
 
     /// Groups `items` by worker and hands each group over with one send.
-    pub(crate) fn by_worker<T>(count: usize, items: Vec<T>, region_of: impl Fn(&T) -> RegionId) -> Vec<(usize, Vec<T>)> {
+    pub(crate) fn by_worker<T>(
+        count: usize,
+        items: Vec<T>,
+        region_of: impl Fn(&T) -> RegionId,
+    ) -> Vec<(usize, Vec<T>)> {
         if count == 1 {
             return vec![(0, items)];
         }

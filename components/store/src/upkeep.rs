@@ -87,7 +87,12 @@ impl Upkeep {
         let is_full = if self.is_disk_full { free < reserve + reserve / 4 } else { free < reserve };
         if is_full != self.is_disk_full {
             self.is_disk_full = is_full;
-            tracing::warn!(free_bytes = free, reserve_bytes = reserve, is_full, "free space of the data directory");
+            tracing::warn!(
+                free_bytes = free,
+                reserve_bytes = reserve,
+                is_full,
+                "free space of the data directory"
+            );
             self.shared.router.broadcast_raft(|| RaftMail::DiskFull(is_full));
         }
     }

@@ -106,7 +106,8 @@ impl Views {
     /// Every view, in order of id.
     #[allow(clippy::disallowed_methods, reason = "sorted before anyone sees the order")]
     pub(crate) fn all(&self) -> Vec<Arc<RegionView>> {
-        let mut views: Vec<_> = self.regions.iter().map(|entry| (*entry.key(), Arc::clone(entry.value()))).collect();
+        let mut views: Vec<_> =
+            self.regions.iter().map(|entry| (*entry.key(), Arc::clone(entry.value()))).collect();
         views.sort_unstable_by_key(|(id, _)| *id);
         views.into_iter().map(|(_, view)| view).collect()
     }

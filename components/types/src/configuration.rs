@@ -85,7 +85,8 @@ impl Configuration {
     /// Every peer once, ascending.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerId> {
-        let mut peers: Vec<_> = self.voters.iter().chain(&self.outgoing).chain(&self.learners).copied().collect();
+        let mut peers: Vec<_> =
+            self.voters.iter().chain(&self.outgoing).chain(&self.learners).copied().collect();
         peers.sort_unstable();
         peers.dedup();
         peers

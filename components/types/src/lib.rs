@@ -17,8 +17,8 @@ mod region;
 
 pub use chain::Chain;
 pub use command::{
-    Answer, Command, CompareAndSwap, Condition, LogCommand, Outcome, Pair, PlacementTxn, Query, Request, Scan,
-    SessionStamp,
+    Answer, Command, CompareAndSwap, Condition, LogCommand, Outcome, Pair, PlacementTxn, Query, Request,
+    Scan, SessionStamp,
 };
 pub use configuration::{Configuration, ConfigurationChange, ConfigurationError};
 pub use entry::{Entry, EntryKind, HardState, LogPosition};

@@ -87,7 +87,14 @@ mod tests {
 
     #[test]
     fn containment_and_intersection_agree() {
-        let cases = [range("", ""), range("a", "c"), range("b", ""), range("", "b"), range("c", "d"), range("d", "c")];
+        let cases = [
+            range("", ""),
+            range("a", "c"),
+            range("b", ""),
+            range("", "b"),
+            range("c", "d"),
+            range("d", "c"),
+        ];
         for left in &cases {
             for right in &cases {
                 let both = left.intersection(right);

@@ -79,8 +79,10 @@ impl Region {
         let with = |wanted: &[PeerRole]| {
             self.peers.iter().filter(|peer| wanted.contains(&peer.role)).map(|peer| peer.id).collect()
         };
-        let is_joint =
-            self.peers.iter().any(|peer| matches!(peer.role, PeerRole::IncomingVoter | PeerRole::DemotingVoter));
+        let is_joint = self
+            .peers
+            .iter()
+            .any(|peer| matches!(peer.role, PeerRole::IncomingVoter | PeerRole::DemotingVoter));
         Configuration {
             voters: with(&[PeerRole::Voter, PeerRole::IncomingVoter]),
             outgoing: if is_joint { with(&[PeerRole::Voter, PeerRole::DemotingVoter]) } else { Vec::new() },

@@ -7,9 +7,7 @@ use std::{
 
 use engine::KvEngine;
 use kv::{command::Scope, keys};
-use types::{
-    ConfigurationChange, Entry, EntryKind, Index, LogPosition, Outcome, Region, RegionId, WallTime,
-};
+use types::{ConfigurationChange, Entry, EntryKind, Index, LogPosition, Outcome, Region, RegionId, WallTime};
 
 use crate::{
     Error, Result, codec,
@@ -67,8 +65,10 @@ impl Applier {
             row.ok_or_else(|| ApplyError::Corrupt(format!("the {what} row is missing")))
         };
         let corrupt = |error: codec::Malformed| ApplyError::Corrupt(error.to_string());
-        let region = codec::decode_region(&row(&keys::region_state_key(region_id), "region")?).map_err(corrupt)?;
-        let state = codec::decode_apply_state(&row(&keys::apply_state_key(region_id), "apply state")?).map_err(corrupt)?;
+        let region =
+            codec::decode_region(&row(&keys::region_state_key(region_id), "region")?).map_err(corrupt)?;
+        let state = codec::decode_apply_state(&row(&keys::apply_state_key(region_id), "apply state")?)
+            .map_err(corrupt)?;
         Ok(Applier {
             region_id,
             region: Arc::new(region),
@@ -130,7 +130,10 @@ impl Applier {
             assert_eq!(proposal.term, term, "only the leader of the entry's term answers for it");
             proposal.responders
         });
-        assert!(responders.is_empty() || responders.len() == command.requests.len(), "one answer for each request");
+        assert!(
+            responders.is_empty() || responders.len() == command.requests.len(),
+            "one answer for each request"
+        );
         let mut responders = responders.drain(..);
         for request in command.requests {
             let scope = Scope {

@@ -9,7 +9,11 @@ use crate::{codec, message::ApplyState, upkeep::UpkeepMail};
 
 /// Writes a record's effect into the KV engine: clears the range, ingests, then the region's rows and the mark. Also the
 /// replay at start.
-pub(crate) fn write_effect(kv: &dyn KvEngine, record: &LifecycleRecord, first: impl Fn(&Region) -> LogPosition) -> engine::Result<()> {
+pub(crate) fn write_effect(
+    kv: &dyn KvEngine,
+    record: &LifecycleRecord,
+    first: impl Fn(&Region) -> LogPosition,
+) -> engine::Result<()> {
     let mut rows = KvBatch::new();
     match &record.change {
         LifecycleChange::Create { regions } => {

@@ -12,7 +12,7 @@ use self::applier::{Applier, Effects};
 pub(crate) use self::{applier::from_kv, install::write_effect};
 use crate::{
     limits::APPLY_BATCH_BYTES_MAX,
-    message::{ApplyMail, AppliedNotice, RaftMail},
+    message::{AppliedNotice, ApplyMail, RaftMail},
     shared::Shared,
 };
 
@@ -55,9 +55,13 @@ impl ApplyWorker {
             ApplyMail::Commit(committed) => {
                 let region_id = committed.region_id;
                 let Some(applier) = self.regions.get_mut(&region_id) else {
-                    return (self.shared.fatal)(&format!("region {region_id} has entries to apply and no data"));
+                    return (self.shared.fatal)(&format!(
+                        "region {region_id} has entries to apply and no data"
+                    ));
                 };
-                if let Err(error) = applier.apply(committed, &*self.shared.kv, &mut self.round, &mut self.effects) {
+                if let Err(error) =
+                    applier.apply(committed, &*self.shared.kv, &mut self.round, &mut self.effects)
+                {
                     (self.shared.fatal)(&format!("apply region {region_id}: {error}"));
                 }
             }
@@ -100,7 +104,8 @@ impl ApplyWorker {
             self.round.clear();
         }
         // 4. Views and directory before answers: a client that has its answer reads its write.
-        let mut notices: Vec<Vec<AppliedNotice>> = self.shared.router.raft.iter().map(|_| Vec::new()).collect();
+        let mut notices: Vec<Vec<AppliedNotice>> =
+            self.shared.router.raft.iter().map(|_| Vec::new()).collect();
         for region_id in std::mem::take(&mut self.effects.dirty) {
             let Some(applier) = self.regions.get_mut(&region_id) else { continue };
             let region = applier.publish(&self.shared.meta);

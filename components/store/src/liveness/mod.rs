@@ -144,8 +144,12 @@ impl Worker for Liveness {
         self.next_beat = now + interval;
         self.beat();
         // 4. Judge silence.
-        let silent: Vec<_> =
-            self.stores.iter().filter(|(_, store)| now.since(store.heard_at) > SUSPECT_AFTER).map(|(id, _)| *id).collect();
+        let silent: Vec<_> = self
+            .stores
+            .iter()
+            .filter(|(_, store)| now.since(store.heard_at) > SUSPECT_AFTER)
+            .map(|(id, _)| *id)
+            .collect();
         for id in silent {
             self.suspect(id);
         }

@@ -43,18 +43,22 @@ impl SafeStep {
         leader: PeerId,
         has_caught_up: impl Fn(PeerId) -> bool,
     ) -> SafeStep {
-        let is_joint = current.iter().any(|peer| matches!(peer.role, PeerRole::IncomingVoter | PeerRole::DemotingVoter));
+        let is_joint =
+            current.iter().any(|peer| matches!(peer.role, PeerRole::IncomingVoter | PeerRole::DemotingVoter));
         if is_joint {
             return SafeStep::Wait;
         }
         let find = |peers: &[PeerIdentity], id: PeerId| peers.iter().find(|peer| peer.id == id).copied();
         let missing = goal.iter().filter(|peer| find(current, peer.id).is_none());
-        let learners: Vec<_> = missing.map(|peer| PeerIdentity { role: PeerRole::Learner, ..*peer }).collect();
+        let learners: Vec<_> =
+            missing.map(|peer| PeerIdentity { role: PeerRole::Learner, ..*peer }).collect();
         if !learners.is_empty() {
             return SafeStep::Propose(sorted(current.iter().copied().chain(learners)));
         }
-        let is_voter = |peers: &[PeerIdentity], id| find(peers, id).is_some_and(|peer| peer.role == PeerRole::Voter);
-        let promoted: Vec<_> = goal.iter().filter(|peer| is_voter(goal, peer.id) && !is_voter(current, peer.id)).collect();
+        let is_voter =
+            |peers: &[PeerIdentity], id| find(peers, id).is_some_and(|peer| peer.role == PeerRole::Voter);
+        let promoted: Vec<_> =
+            goal.iter().filter(|peer| is_voter(goal, peer.id) && !is_voter(current, peer.id)).collect();
         let demoted = current.iter().any(|peer| is_voter(current, peer.id) && !is_voter(goal, peer.id));
         if !promoted.is_empty() || demoted {
             if !promoted.iter().all(|peer| has_caught_up(peer.id)) {
@@ -92,7 +96,12 @@ fn sorted(peers: impl Iterator<Item = PeerIdentity>) -> Vec<PeerIdentity> {
 
 impl Peer {
     /// Takes on a goal. The same change again is the same; another one waits until this one is done.
-    pub(super) fn start_change(&mut self, now: Instant, goal: Vec<PeerIdentity>, change_id: u64) -> Result<()> {
+    pub(super) fn start_change(
+        &mut self,
+        now: Instant,
+        goal: Vec<PeerIdentity>,
+        change_id: u64,
+    ) -> Result<()> {
         if let Some(running) = &self.change
             && running.change_id != change_id
         {
@@ -124,7 +133,9 @@ impl Peer {
         let match_index = self.match_indexes();
         let commit_index = self.group.commit_index();
         let has_caught_up = |id: PeerId| {
-            match_index.iter().any(|(peer, index)| *peer == id && commit_index.since(*index) <= CAUGHT_UP_ENTRIES)
+            match_index
+                .iter()
+                .any(|(peer, index)| *peer == id && commit_index.since(*index) <= CAUGHT_UP_ENTRIES)
         };
         let step = SafeStep::towards(&change.goal, &current.peers, self.me.id, has_caught_up);
         self.take_step(now, &change, step);
@@ -168,7 +179,9 @@ mod tests {
     use super::*;
 
     fn peers(spec: &[(u64, PeerRole)]) -> Vec<PeerIdentity> {
-        spec.iter().map(|(id, role)| PeerIdentity { id: PeerId(*id), store_id: StoreId(*id), role: *role }).collect()
+        spec.iter()
+            .map(|(id, role)| PeerIdentity { id: PeerId(*id), store_id: StoreId(*id), role: *role })
+            .collect()
     }
 
     #[test]
@@ -181,9 +194,17 @@ mod tests {
         assert_eq!(added, SafeStep::Propose(learning.clone()));
         assert_eq!(SafeStep::towards(&goal, &learning, PeerId(2), |id| id == PeerId(4)), SafeStep::Wait);
         assert_eq!(SafeStep::towards(&goal, &learning, PeerId(2), |_| true), SafeStep::HandOver(PeerId(1)));
-        let joint =
-            peers(&[(1, Voter), (2, DemotingVoter), (3, DemotingVoter), (4, IncomingVoter), (5, IncomingVoter)]);
-        assert_eq!(SafeStep::towards(&goal, &learning, PeerId(1), |_| true), SafeStep::Propose(joint.clone()));
+        let joint = peers(&[
+            (1, Voter),
+            (2, DemotingVoter),
+            (3, DemotingVoter),
+            (4, IncomingVoter),
+            (5, IncomingVoter),
+        ]);
+        assert_eq!(
+            SafeStep::towards(&goal, &learning, PeerId(1), |_| true),
+            SafeStep::Propose(joint.clone())
+        );
         assert_eq!(SafeStep::towards(&goal, &joint, PeerId(1), |_| true), SafeStep::Wait);
         let left = peers(&[(1, Voter), (2, Learner), (3, Learner), (4, Voter), (5, Voter)]);
         assert_eq!(SafeStep::towards(&goal, &left, PeerId(1), |_| true), SafeStep::Propose(goal.clone()));

@@ -20,7 +20,10 @@ use self::{change::PeersChange, proposals::Proposals, reads::WaitingReads};
 use crate::{
     Error, Result,
     limits::REPORT_INTERVAL,
-    message::{AdminAction, AdminRequest, AppliedNotice, RaftEnvelope, ReceivedSnapshot, RegionReport, RequestContext},
+    message::{
+        AdminAction, AdminRequest, AppliedNotice, RaftEnvelope, ReceivedSnapshot, RegionReport,
+        RequestContext,
+    },
     view::RegionView,
 };
 
@@ -142,7 +145,8 @@ impl Peer {
     /// A snapshot's data is staged on this store.
     pub(crate) fn on_snapshot_received(&mut self, now: Instant, received: Box<ReceivedSnapshot>) {
         let header = &received.header;
-        let meta = raft::SnapshotMeta { position: header.position, configuration: header.configuration.clone() };
+        let meta =
+            raft::SnapshotMeta { position: header.position, configuration: header.configuration.clone() };
         let message = raft::Message {
             from: header.from.id,
             to: header.to.id,
@@ -209,7 +213,8 @@ impl Peer {
 
     /// A wish of an operator or of placement.
     pub(crate) fn on_admin(&mut self, now: Instant, store_id: StoreId, request: AdminRequest) {
-        let context = RequestContext { region_id: self.region_id, epoch: request.epoch, ..RequestContext::default() };
+        let context =
+            RequestContext { region_id: self.region_id, epoch: request.epoch, ..RequestContext::default() };
         let result = self.check_context(store_id, &context).and_then(|()| match request.action {
             AdminAction::TransferLeader(to) => {
                 self.group.transfer_leader(now, to).map_err(|error| Error::Refused(error.to_string()))
@@ -240,7 +245,11 @@ impl Peer {
     }
 
     /// What placement is told, if it is time.
-    pub(crate) fn report(&mut self, now: Instant, peer_is_down: impl Fn(&raft::PeerStatus) -> bool) -> Option<RegionReport> {
+    pub(crate) fn report(
+        &mut self,
+        now: Instant,
+        peer_is_down: impl Fn(&raft::PeerStatus) -> bool,
+    ) -> Option<RegionReport> {
         if !self.is_leader() {
             self.reported_at = None;
             return None;

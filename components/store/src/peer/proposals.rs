@@ -53,7 +53,8 @@ impl Peer {
             return proposal.responder.reply(Err(error));
         }
         let size_bytes = kv::command::size_bytes(&proposal.request.command);
-        if self.proposals.waiting_bytes + size_bytes > WAITING_BYTES_MAX && !self.proposals.waiting.is_empty() {
+        if self.proposals.waiting_bytes + size_bytes > WAITING_BYTES_MAX && !self.proposals.waiting.is_empty()
+        {
             proposal.responder.reply(Err(busy("too many bytes wait to be proposed")));
             return;
         }
@@ -66,7 +67,9 @@ impl Peer {
         let Some(region) = &self.region else { return Err(Error::NotInitialized(self.region_id)) };
         kv::command::check(command).map_err(|invalid| from_invalid(&invalid, self.region_id))?;
         kv::command::clip(command, &region.range);
-        kv::command::bounds(command).check_within(self.region_id, &region.range).map_err(|error| from_kv(error, region))
+        kv::command::bounds(command)
+            .check_within(self.region_id, &region.range)
+            .map_err(|error| from_kv(error, region))
     }
 
     /// Joins what waits into entries, unless the entries before them are still on their way to the disk.
@@ -112,7 +115,8 @@ impl Peer {
 fn join(
     waiting: &mut std::iter::Peekable<std::vec::IntoIter<(Request, Responder<Outcome>)>>,
 ) -> (Vec<Request>, Vec<Responder<Outcome>>) {
-    let (mut requests, mut responders) = (Vec::with_capacity(waiting.len()), Vec::with_capacity(waiting.len()));
+    let (mut requests, mut responders) =
+        (Vec::with_capacity(waiting.len()), Vec::with_capacity(waiting.len()));
     let mut size_bytes = 0;
     while let Some((request, _)) = waiting.peek() {
         size_bytes += kv::command::size_bytes(&request.command);

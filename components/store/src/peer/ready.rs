@@ -43,7 +43,12 @@ struct EngineLog<'a> {
 }
 
 impl LogReader for EngineLog<'_> {
-    fn read_entries(&mut self, first: Index, last: Index, bytes_max: usize) -> Result<Vec<Entry>, NotInMemory> {
+    fn read_entries(
+        &mut self,
+        first: Index,
+        last: Index,
+        bytes_max: usize,
+    ) -> Result<Vec<Entry>, NotInMemory> {
         match self.log.read_entries(self.region_id, first, last, bytes_max) {
             Ok(entries) if !entries.is_empty() => Ok(entries),
             Ok(_) => Err(NotInMemory),
@@ -93,7 +98,8 @@ impl Peer {
         for state in &ready.reads {
             if let Some((index, read)) = self.on_read_state(*state) {
                 let read = Box::new(read);
-                out.applies.push((self.region_id, ApplyMail::Await { region_id: self.region_id, index, read }));
+                out.applies
+                    .push((self.region_id, ApplyMail::Await { region_id: self.region_id, index, read }));
             }
         }
         for to in &ready.snapshot_wanted {
@@ -116,7 +122,8 @@ impl Peer {
                 raft_state: Some(self.raft_state()),
                 ..LogWrite::default()
             };
-            out.is_synced |= ready.is_hard_state_urgent || !ready.entries.is_empty() || ready.snapshot.is_some();
+            out.is_synced |=
+                ready.is_hard_state_urgent || !ready.entries.is_empty() || ready.snapshot.is_some();
             if let Some(meta) = ready.snapshot {
                 write.is_cleared = true;
                 write.previous_last_index = Index(0);
@@ -206,7 +213,13 @@ impl Peer {
             return;
         };
         let range = (!self.has_answered(message.to)).then(|| self.range());
-        outbox.push_raft(RaftEnvelope { region_id: self.region_id, from: self.me, to, range, message: message.clone() });
+        outbox.push_raft(RaftEnvelope {
+            region_id: self.region_id,
+            from: self.me,
+            to,
+            range,
+            message: message.clone(),
+        });
     }
 
     /// What a start needs to know of this peer's log.
@@ -248,13 +261,20 @@ impl Peer {
     /// This peer's role follows the last configuration in its log.
     fn refresh_identity(&mut self) {
         let last = self.group.configurations().last();
-        if let Some(me) = last.and_then(|(_, change)| change.peers.iter().find(|peer| peer.id == self.me.id)) {
+        if let Some(me) = last.and_then(|(_, change)| change.peers.iter().find(|peer| peer.id == self.me.id))
+        {
             self.me = *me;
         }
     }
 
     /// Frees the log up to what a crash would not need any more (D4, D5).
-    pub(crate) fn truncate_log(&mut self, now: Instant, shared: &Shared, flushed: LogPosition, out: &mut RoundOutput) {
+    pub(crate) fn truncate_log(
+        &mut self,
+        now: Instant,
+        shared: &Shared,
+        flushed: LogPosition,
+        out: &mut RoundOutput,
+    ) {
         let kept = shared.config.log_kept_entries;
         let truncated = self.group.truncated().index;
         let mut target = flushed.index.min(self.group.applied_index());

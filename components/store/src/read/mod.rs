@@ -164,7 +164,12 @@ fn check_proof(state: &ViewState, read: &ConfirmedRead, now: Now) -> Result<bool
     })
 }
 
-fn answer(state: &ViewState, read: &ReadRequest, now: Now, snapshot: &dyn engine::KvSnapshot) -> Result<Answer> {
+fn answer(
+    state: &ViewState,
+    read: &ReadRequest,
+    now: Now,
+    snapshot: &dyn engine::KvSnapshot,
+) -> Result<Answer> {
     let Some(region) = &state.region else { return Err(Error::NotInitialized(state.region_id)) };
     let scope = ReadScope { region_id: region.id, range: &region.range, wall: now.wall };
     kv::read::answer(&read.query, &scope, snapshot).map_err(|error| from_kv(error, region))
@@ -179,7 +184,7 @@ fn count(proof: ReadProof) {
 
 #[cfg(test)]
 mod tests {
-    use types::{LogPosition, Peer, PeerId, PeerRole, StoreId, WallTime};
+    use types::{LogPosition, Peer, PeerId, PeerRole, RegionId, StoreId, WallTime};
 
     use super::*;
 
@@ -194,7 +199,8 @@ mod tests {
         state.term = Term(3);
         state.commit_index = Index(10);
         state.applied = LogPosition { index: Index(10), ..LogPosition::default() };
-        state.lease = Some(LeaseView { term: Term(3), until: Instant::from_millis(400), wall_lead_ms: 1_000 });
+        state.lease =
+            Some(LeaseView { term: Term(3), until: Instant::from_millis(400), wall_lead_ms: 1_000 });
         state
     }
 
@@ -208,7 +214,10 @@ mod tests {
     fn a_wall_clock_that_gains_on_the_monotonic_one_refuses_the_lease() {
         assert!(valid_lease(&leader(), at(100, 1_150)).is_some());
         assert!(valid_lease(&leader(), at(100, 1_151)).is_none());
-        assert!(valid_lease(&leader(), at(100, 500)).is_some(), "a wall clock that falls behind says nothing");
+        assert!(
+            valid_lease(&leader(), at(100, 500)).is_some(),
+            "a wall clock that falls behind says nothing"
+        );
     }
 
     #[test]

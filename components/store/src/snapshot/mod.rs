@@ -56,7 +56,9 @@ impl SnapshotWorker {
             SnapshotMail::Send { region_id, from, to, term } => {
                 self.queued.push_back(send::Wanted { region_id, from, to, term });
             }
-            SnapshotMail::Message(from, SnapshotMessage::Header(header)) => self.on_header(now, from, *header),
+            SnapshotMail::Message(from, SnapshotMessage::Header(header)) => {
+                self.on_header(now, from, *header)
+            }
             SnapshotMail::Message(from, SnapshotMessage::Chunk(chunk)) => self.on_chunk(now, from, chunk),
             SnapshotMail::Message(from, SnapshotMessage::Ack(ack)) => self.on_ack(now, from, ack),
             SnapshotMail::StoreUnreachable(store) => self.on_unreachable(store),
@@ -65,8 +67,12 @@ impl SnapshotWorker {
     }
 
     fn on_unreachable(&mut self, store: StoreId) {
-        let lost: Vec<_> =
-            self.sending.iter().filter(|(_, sending)| sending.to_store() == store).map(|(id, _)| *id).collect();
+        let lost: Vec<_> = self
+            .sending
+            .iter()
+            .filter(|(_, sending)| sending.to_store() == store)
+            .map(|(id, _)| *id)
+            .collect();
         for id in lost {
             self.fail(id, "the receiving store cannot be reached");
         }

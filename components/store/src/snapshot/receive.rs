@@ -6,7 +6,8 @@ use super::SnapshotWorker;
 use crate::{
     limits::{SNAPSHOT_STALL_MAX, SNAPSHOTS_MAX},
     message::{
-        RaftMail, ReceivedSnapshot, SnapshotAck, SnapshotChunk, SnapshotHeader, SnapshotMessage, SnapshotStatus,
+        RaftMail, ReceivedSnapshot, SnapshotAck, SnapshotChunk, SnapshotHeader, SnapshotMessage,
+        SnapshotStatus,
     },
 };
 
@@ -59,7 +60,8 @@ impl SnapshotWorker {
         }
         // A newer transfer for the same peer replaces an older one that will not go on.
         let same = |receiving: &Receiving| receiving.header.to.id == header.to.id;
-        let older: Vec<_> = self.receiving.iter().filter(|(_, other)| same(other)).map(|(key, _)| *key).collect();
+        let older: Vec<_> =
+            self.receiving.iter().filter(|(_, other)| same(other)).map(|(key, _)| *key).collect();
         older.into_iter().for_each(|key| self.give_up(key));
         if self.receiving.len() >= SNAPSHOTS_MAX {
             return Err("too many snapshots are being received".to_owned());
@@ -78,16 +80,22 @@ impl SnapshotWorker {
         let is_whole = chunk.checksum == SnapshotChunk::checksum_of(chunk.number, &chunk.pairs);
         if chunk.number != receiving.next_chunk || !is_whole {
             self.give_up(key);
-            return self.ack(from, chunk.id, SnapshotStatus::Refused("a chunk is missing or damaged".to_owned()));
+            return self.ack(
+                from,
+                chunk.id,
+                SnapshotStatus::Refused("a chunk is missing or damaged".to_owned()),
+            );
         }
         let file = receiving.file.clone();
         receiving.next_chunk += 1;
         receiving.moved_at = now;
         let next_chunk = receiving.next_chunk;
         metrics::counter!(telemetry::names::SNAPSHOT_RECEIVED_BYTES).increment(chunk.size_bytes() as u64);
-        let staged = self.shared.kv.stage_append(&file, &chunk.pairs).and_then(|()| {
-            if chunk.is_last { self.shared.kv.stage_sync(&file) } else { Ok(()) }
-        });
+        let staged = self
+            .shared
+            .kv
+            .stage_append(&file, &chunk.pairs)
+            .and_then(|()| if chunk.is_last { self.shared.kv.stage_sync(&file) } else { Ok(()) });
         if let Err(error) = staged {
             self.give_up(key);
             return self.ack(from, chunk.id, SnapshotStatus::Refused(error.to_string()));
@@ -117,8 +125,12 @@ impl SnapshotWorker {
     }
 
     pub(super) fn expire_receiving(&mut self, now: Instant) {
-        let late: Vec<_> =
-            self.receiving.iter().filter(|(_, receiving)| receiving.deadline() <= now).map(|(key, _)| *key).collect();
+        let late: Vec<_> = self
+            .receiving
+            .iter()
+            .filter(|(_, receiving)| receiving.deadline() <= now)
+            .map(|(key, _)| *key)
+            .collect();
         late.into_iter().for_each(|key| self.give_up(key));
     }
 

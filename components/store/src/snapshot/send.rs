@@ -81,10 +81,13 @@ impl SnapshotWorker {
                     "send snapshot"
                 );
                 self.send(wanted.to.store_id, SnapshotMessage::Header(Box::new(header.clone())));
-                self.sending.insert(self.next_id, Sending { header, snapshot, stage: Stage::Offered, moved_at: now });
+                self.sending
+                    .insert(self.next_id, Sending { header, snapshot, stage: Stage::Offered, moved_at: now });
             }
             Ok(None) => self.report(wanted.region_id, wanted.to, SnapshotOutcome::Failed),
-            Err(error) => (self.shared.fatal)(&format!("read region {} for a snapshot: {error}", wanted.region_id)),
+            Err(error) => {
+                (self.shared.fatal)(&format!("read region {} for a snapshot: {error}", wanted.region_id))
+            }
         }
     }
 
@@ -98,7 +101,8 @@ impl SnapshotWorker {
                 sending.moved_at = now;
                 match &mut sending.stage {
                     Stage::Offered => {
-                        sending.stage = Stage::Streaming { next_chunk: 0, acked_chunk: 0, resume_key: Some(Vec::new()) };
+                        sending.stage =
+                            Stage::Streaming { next_chunk: 0, acked_chunk: 0, resume_key: Some(Vec::new()) };
                     }
                     Stage::Streaming { acked_chunk, .. } => *acked_chunk = next_chunk.max(*acked_chunk),
                 }
@@ -130,7 +134,9 @@ impl SnapshotWorker {
 
     fn next_chunk(&mut self, id: u64) -> Option<SnapshotChunk> {
         let sending = self.sending.get_mut(&id)?;
-        let Stage::Streaming { next_chunk, acked_chunk, resume_key } = &mut sending.stage else { return None };
+        let Stage::Streaming { next_chunk, acked_chunk, resume_key } = &mut sending.stage else {
+            return None;
+        };
         if *next_chunk >= *acked_chunk + SNAPSHOT_WINDOW_CHUNKS {
             return None;
         }
@@ -157,7 +163,12 @@ impl SnapshotWorker {
     pub(super) fn fail(&mut self, id: u64, reason: &str) {
         let Some(sending) = self.sending.remove(&id) else { return };
         let header = sending.header;
-        tracing::info!(region = header.region.id.0, to = header.to.store_id.0, reason, "snapshot was not sent");
+        tracing::info!(
+            region = header.region.id.0,
+            to = header.to.store_id.0,
+            reason,
+            "snapshot was not sent"
+        );
         metrics::counter!(telemetry::names::SNAPSHOTS_FAILED, "side" => "sender").increment(1);
         self.report(header.region.id, header.to, SnapshotOutcome::Failed);
     }
@@ -175,7 +186,11 @@ impl SnapshotWorker {
 }
 
 /// The header of a snapshot of what `snapshot` holds; `None` where the region has no data here.
-fn read_header(id: u64, wanted: &Wanted, snapshot: &dyn KvSnapshot) -> Result<Option<SnapshotHeader>, kv::Error> {
+fn read_header(
+    id: u64,
+    wanted: &Wanted,
+    snapshot: &dyn KvSnapshot,
+) -> Result<Option<SnapshotHeader>, kv::Error> {
     let region = snapshot.get(&keys::region_state_key(wanted.region_id))?;
     let state = snapshot.get(&keys::apply_state_key(wanted.region_id))?;
     let (Some(region), Some(state)) = (region, state) else { return Ok(None) };

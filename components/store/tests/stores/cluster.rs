@@ -1,0 +1,347 @@
+//! The stores, and the loop that runs them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use actor::{ActorId, Clock, Runnable, Scheduler};
+use bytes::Bytes;
+use engine::{KvEngine, mem::MemDisk};
+use store::{
+    AdminAction, AdminRequest, Config, Lane, PlacementClient, PlacementMessage, Ports, Proposal, ReadRequest,
+    RegionReport, RequestContext, Responder, Result, Store, StoreMessage, Transport, bootstrap,
+};
+use types::{
+    Answer, ClusterId, Command, Index, Instant, Outcome, Pair, Peer, PeerId, PeerRole, Query, Region,
+    RegionId, Request, StoreId, Term, WallTime,
+};
+
+const CLUSTER: ClusterId = ClusterId(77);
+
+type Frame = (StoreId, StoreId, Lane, Vec<StoreMessage>);
+/// An answer that may not have come yet.
+pub(crate) type Pending<T> = Arc<Mutex<Option<Result<T>>>>;
+
+/// Stores, their disks and the wire between them.
+pub(crate) struct Cluster {
+    stores: BTreeMap<StoreId, Running>,
+    wire: Arc<Mutex<VecDeque<Frame>>>,
+    clock: Arc<HandClock>,
+    cut: BTreeSet<StoreId>,
+    hanging: BTreeSet<(StoreId, &'static str)>,
+    /// Everything that was delivered.
+    pub(crate) sent: Vec<(Lane, StoreMessage)>,
+}
+
+struct Running {
+    store: Store,
+    disk: MemDisk,
+    kv: Arc<dyn KvEngine>,
+    actors: Vec<Box<dyn Runnable>>,
+}
+
+#[derive(Default)]
+struct HandClock(AtomicU64);
+
+impl Clock for HandClock {
+    fn monotonic(&self) -> Instant {
+        Instant(self.0.load(Ordering::Relaxed))
+    }
+
+    fn wall(&self) -> WallTime {
+        WallTime(1_000_000 + self.0.load(Ordering::Relaxed) / 1_000_000)
+    }
+}
+
+struct Wire {
+    from: StoreId,
+    frames: Arc<Mutex<VecDeque<Frame>>>,
+}
+
+impl Transport for Wire {
+    fn send(&self, to: StoreId, lane: Lane, messages: Vec<StoreMessage>) {
+        self.frames.lock().expect("no test panics here").push_back((self.from, to, lane, messages));
+    }
+}
+
+struct NoPlacement;
+
+impl PlacementClient for NoPlacement {
+    fn report(&self, _: Vec<RegionReport>) {}
+
+    fn on_placement_leader(&self, _: Option<StoreId>, _: Option<Term>) {}
+
+    fn receive(&self, _: StoreId, _: PlacementMessage) {}
+}
+
+/// The loop looks at every mailbox.
+struct Unscheduled;
+
+impl Scheduler for Unscheduled {
+    fn wake(&self, _: ActorId) {}
+}
+
+impl Cluster {
+    /// `count` stores; the first one is initialised and leads.
+    pub(crate) fn with_stores(count: u64) -> Cluster {
+        let mut cluster = Cluster {
+            stores: BTreeMap::new(),
+            wire: Arc::default(),
+            clock: Arc::default(),
+            cut: BTreeSet::new(),
+            hanging: BTreeSet::new(),
+            sent: Vec::new(),
+        };
+        for id in (1_000..1_000 + count).map(StoreId) {
+            cluster.start(id, MemDisk::new());
+        }
+        let ids = cluster.stores();
+        cluster.stores.values().for_each(|running| running.store.set_stores(ids.clone()));
+        cluster.advance(Duration::from_secs(2));
+        cluster
+    }
+
+    fn start(&mut self, id: StoreId, disk: MemDisk) {
+        let (log, kv) = disk.open();
+        if id == StoreId(bootstrap::FIRST_ID) {
+            bootstrap::init(&*log, CLUSTER).expect("memory does not fail");
+        } else {
+            bootstrap::join(&*log, CLUSTER, id).expect("memory does not fail");
+        }
+        let ident =
+            bootstrap::start(&*log).expect("memory does not fail").expect("the store has an identity");
+        let config = Config {
+            seed: id.0,
+            log_kept_entries: 10,
+            log_lag_entries_max: 50,
+            flush_bytes: 1,
+            ..Config::default()
+        };
+        let ports = Ports {
+            log,
+            kv: Arc::clone(&kv),
+            transport: Arc::new(Wire { from: id, frames: Arc::clone(&self.wire) }),
+            placement: Arc::new(NoPlacement),
+            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
+            scheduler: Arc::new(Unscheduled),
+            fatal: Arc::new(|reason| panic!("the store stops: {reason}")),
+        };
+        let (store, actors) = Store::open(config, ident, ports, ActorId(0)).expect("the store opens");
+        self.stores.insert(id, Running { store, disk, kv, actors });
+    }
+
+    /// Kills a store and starts it again.
+    pub(crate) fn restart(&mut self, id: StoreId) {
+        let running = self.stores.remove(&id).expect("the store runs");
+        running.disk.crash(&mut |_| 0);
+        let disk = running.disk.clone();
+        drop(running);
+        self.start(id, disk);
+        let ids = self.stores();
+        self.stores[&id].store.set_stores(ids);
+    }
+
+    pub(crate) fn stores(&self) -> Vec<StoreId> {
+        self.stores.keys().copied().collect()
+    }
+
+    /// Runs everything that is to be done now.
+    pub(crate) fn settle(&mut self) {
+        loop {
+            let mut is_idle = !self.deliver();
+            let now = self.clock.now();
+            for (id, running) in &mut self.stores {
+                for actor in &mut running.actors {
+                    let is_hanging =
+                        self.hanging.iter().any(|(store, name)| store == id && *name == actor.name());
+                    if is_hanging {
+                        continue;
+                    }
+                    let has_mail = actor.take_mail(usize::MAX);
+                    if has_mail || actor.deadline().is_some_and(|deadline| deadline <= now.monotonic) {
+                        actor.run(now);
+                        is_idle = false;
+                    }
+                }
+            }
+            if is_idle {
+                return;
+            }
+        }
+    }
+
+    fn deliver(&mut self) -> bool {
+        let frames: Vec<_> = self.wire.lock().expect("no test panics here").drain(..).collect();
+        let is_busy = !frames.is_empty();
+        for (from, to, lane, messages) in frames {
+            if self.cut.contains(&from) || self.cut.contains(&to) {
+                continue;
+            }
+            self.sent.extend(messages.iter().map(|message| (lane, message.clone())));
+            if let Some(running) = self.stores.get(&to) {
+                running.store.receive(from, messages);
+            }
+        }
+        is_busy
+    }
+
+    /// Lets time pass, a millisecond at a time.
+    pub(crate) fn advance(&mut self, duration: Duration) {
+        for _ in 0..duration.as_millis() {
+            self.settle();
+            self.clock.0.fetch_add(1_000_000, Ordering::Relaxed);
+        }
+        self.settle();
+    }
+
+    pub(crate) fn hang(&mut self, id: StoreId, actor: &'static str) {
+        self.hanging.insert((id, actor));
+    }
+
+    pub(crate) fn resume(&mut self, id: StoreId, actor: &'static str) {
+        self.hanging.remove(&(id, actor));
+    }
+
+    pub(crate) fn cut(&mut self, id: StoreId) {
+        self.cut.insert(id);
+    }
+
+    pub(crate) fn heal(&mut self, id: StoreId) {
+        self.cut.remove(&id);
+    }
+
+    pub(crate) fn start_put(&mut self, to: StoreId, key: &str, value: &str) -> Pending<Outcome> {
+        self.start_put_with(
+            to,
+            RequestContext { region_id: RegionId::FIRST, ..RequestContext::default() },
+            key,
+            value,
+        )
+    }
+
+    fn start_put_with(
+        &mut self,
+        to: StoreId,
+        context: RequestContext,
+        key: &str,
+        value: &str,
+    ) -> Pending<Outcome> {
+        let (pending, responder) = pending();
+        let pair = Pair {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            value: Bytes::copy_from_slice(value.as_bytes()),
+            ttl_seconds: 0,
+        };
+        let request = Request { session: None, command: Command::Put(pair) };
+        self.stores[&to].store.submit(vec![Proposal { context, request, responder }]);
+        self.settle();
+        pending
+    }
+
+    pub(crate) fn put(&mut self, to: StoreId, key: &str, value: &str) -> Result<Outcome> {
+        let pending = self.start_put(to, key, value);
+        self.finish(pending)
+    }
+
+    pub(crate) fn put_to_peer(&mut self, to: StoreId, peer: PeerId, store: StoreId) -> Result<Outcome> {
+        let context = RequestContext {
+            region_id: RegionId::FIRST,
+            peer: Some((peer, store)),
+            ..RequestContext::default()
+        };
+        let pending = self.start_put_with(to, context, "a", "1");
+        self.finish(pending)
+    }
+
+    pub(crate) fn read(&mut self, to: StoreId, query: Query) -> Result<Answer> {
+        self.read_with(to, query, false)
+    }
+
+    pub(crate) fn read_replica(&mut self, to: StoreId, query: Query) -> Result<Answer> {
+        self.read_with(to, query, true)
+    }
+
+    fn read_with(&mut self, to: StoreId, query: Query, is_replica_read: bool) -> Result<Answer> {
+        let (pending, responder) = pending();
+        let context =
+            RequestContext { region_id: RegionId::FIRST, is_replica_read, ..RequestContext::default() };
+        self.stores[&to].store.read(vec![ReadRequest { context, query, responder }]);
+        self.settle();
+        self.finish(pending)
+    }
+
+    pub(crate) fn try_admin(&mut self, to: StoreId, action: AdminAction) -> Result<()> {
+        let (pending, responder) = pending();
+        self.stores[&to].store.admin(AdminRequest {
+            region_id: RegionId::FIRST,
+            epoch: None,
+            action,
+            responder,
+        });
+        self.settle();
+        self.finish(pending)
+    }
+
+    pub(crate) fn admin(&mut self, to: StoreId, action: AdminAction) -> Result<()> {
+        self.try_admin(to, action)
+    }
+
+    /// Waits for an answer, at most five seconds.
+    pub(crate) fn finish<T>(&mut self, pending: Pending<T>) -> Result<T> {
+        for _ in 0..5_000 {
+            if let Some(result) = pending.lock().expect("no test panics here").take() {
+                return result;
+            }
+            self.advance(Duration::from_millis(1));
+        }
+        panic!("no answer in five seconds");
+    }
+
+    /// Region 2 gets a voter on each of three stores.
+    pub(crate) fn grow_to_three_voters(&mut self) {
+        let mut peers = self.region(FIRST_STORE).peers.clone();
+        peers.extend([1_001, 1_002].map(|store| Peer {
+            id: PeerId(store + 1_000),
+            store_id: StoreId(store),
+            role: PeerRole::Voter,
+        }));
+        let action = AdminAction::SetPeers { peers: peers.clone(), change_id: 1 };
+        self.admin(FIRST_STORE, action).expect("the leader takes the change on");
+        self.advance(Duration::from_secs(2));
+        assert_eq!(self.region(FIRST_STORE).peers, peers);
+    }
+
+    pub(crate) fn region(&self, id: StoreId) -> Arc<Region> {
+        let picture = self.stores[&id].store.region(RegionId::FIRST).expect("region 2 lives here");
+        picture.region.expect("it has a descriptor")
+    }
+
+    pub(crate) fn commit_index(&self, id: StoreId) -> Index {
+        self.stores[&id].store.region(RegionId::FIRST).expect("region 2 lives here").commit_index
+    }
+
+    pub(crate) fn last_index(&self, id: StoreId) -> Index {
+        self.stores[&id].store.region(RegionId::FIRST).expect("region 2 lives here").applied.index
+    }
+
+    /// The value in a store's KV engine, whoever leads.
+    pub(crate) fn stored(&self, id: StoreId, key: &str) -> Option<Vec<u8>> {
+        let key = kv::keys::join(kv::keys::user_key(key.as_bytes()));
+        let stored = self.stores[&id].kv.get(&key).expect("memory does not fail")?;
+        // One byte of flags, no expiry.
+        Some(stored[1..].to_vec())
+    }
+}
+
+const FIRST_STORE: StoreId = StoreId(bootstrap::FIRST_ID);
+
+fn pending<T: Send + 'static>() -> (Pending<T>, Responder<T>) {
+    let pending: Pending<T> = Arc::default();
+    let answer = Arc::clone(&pending);
+    (pending, Responder::new(move |result| *answer.lock().expect("no test panics here") = Some(result)))
+}

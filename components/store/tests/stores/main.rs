@@ -1,0 +1,161 @@
+//! Stores side by side, with disks in memory, a network that loses nothing and a clock that is moved by hand: what a
+//! store does where nothing goes wrong, and what exactly it costs. (What it does when things go wrong is the simulator's
+//! subject.)
+
+mod cluster;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use raft::MessageBody;
+use store::{AdminAction, Error, Lane, StoreMessage};
+use types::{Answer, Outcome, Peer, PeerId, PeerRole, Query, RegionId, StoreId};
+
+use self::cluster::Cluster;
+
+const FIRST: StoreId = StoreId(1_000);
+
+fn get(key: &'static str) -> Query {
+    Query::Get { key: Bytes::from_static(key.as_bytes()) }
+}
+
+fn value(text: &'static str) -> store::Result<Answer> {
+    Ok(Answer::Value(Some(Bytes::from_static(text.as_bytes()))))
+}
+
+#[test]
+fn one_store_serves_after_init() {
+    let mut cluster = Cluster::with_stores(1);
+    assert_eq!(cluster.put(FIRST, "a", "1"), Ok(Outcome::Done));
+    assert_eq!(cluster.read(FIRST, get("a")), value("1"));
+    assert_eq!(cluster.read(FIRST, get("b")), Ok(Answer::Value(None)));
+}
+
+#[test]
+fn new_peers_start_by_snapshot_and_then_vote() {
+    let mut cluster = Cluster::with_stores(3);
+    assert_eq!(cluster.put(FIRST, "a", "1"), Ok(Outcome::Done));
+    cluster.grow_to_three_voters();
+    let region = cluster.region(FIRST);
+    assert_eq!(region.peers.iter().filter(|peer| peer.role == PeerRole::Voter).count(), 3);
+    // A write needs two of three from now on, and reaches everyone.
+    assert_eq!(cluster.put(FIRST, "b", "2"), Ok(Outcome::Done));
+    cluster.advance(Duration::from_millis(200));
+    for store in cluster.stores() {
+        assert_eq!(cluster.stored(store, "a").as_deref(), Some(b"1".as_slice()), "store {store}");
+        assert_eq!(cluster.stored(store, "b").as_deref(), Some(b"2".as_slice()), "store {store}");
+    }
+}
+
+#[test]
+fn gets_of_a_hot_key_append_nothing_and_send_nothing() {
+    let mut cluster = Cluster::with_stores(3);
+    cluster.grow_to_three_voters();
+    assert_eq!(cluster.put(FIRST, "hot", "1"), Ok(Outcome::Done));
+    cluster.advance(Duration::from_millis(200));
+    let last = cluster.last_index(FIRST);
+    cluster.sent.clear();
+    for _ in 0..10_000 {
+        assert_eq!(cluster.read(FIRST, get("hot")), value("1"));
+    }
+    assert_eq!(cluster.last_index(FIRST), last, "a read appends nothing");
+    let raft = cluster.sent.iter().filter(|(_, message)| matches!(message, StoreMessage::Raft(_))).count();
+    assert_eq!(raft, 0, "a read under a lease asks nobody");
+}
+
+#[test]
+fn an_entry_commits_while_the_leaders_fsync_hangs() {
+    let mut cluster = Cluster::with_stores(3);
+    cluster.grow_to_three_voters();
+    assert_eq!(cluster.put(FIRST, "a", "1"), Ok(Outcome::Done));
+    let before = cluster.commit_index(FIRST);
+    cluster.hang(FIRST, "log-writer");
+    let pending = cluster.start_put(FIRST, "a", "2");
+    cluster.advance(Duration::from_secs(1));
+    assert!(cluster.commit_index(FIRST) > before, "two followers are a quorum");
+    assert!(cluster.commit_index(StoreId(1_001)) > before, "and they learn of it");
+    cluster.resume(FIRST, "log-writer");
+    assert_eq!(cluster.finish(pending), Ok(Outcome::Done));
+}
+
+#[test]
+fn leadership_moves_on_request_and_requests_are_sent_on() {
+    let mut cluster = Cluster::with_stores(3);
+    cluster.grow_to_three_voters();
+    let target = cluster.region(FIRST).find_peer_on(StoreId(1_001)).expect("a peer on the second store");
+    assert_eq!(cluster.admin(FIRST, AdminAction::TransferLeader(target.id)), Ok(()));
+    cluster.advance(Duration::from_secs(1));
+    assert_eq!(
+        cluster.put(FIRST, "a", "1"),
+        Err(Error::NotLeader { region_id: RegionId::FIRST, leader: Some(target) })
+    );
+    assert_eq!(cluster.put(StoreId(1_001), "a", "1"), Ok(Outcome::Done));
+}
+
+#[test]
+fn a_restarted_store_has_what_it_acknowledged() {
+    let mut cluster = Cluster::with_stores(1);
+    for number in 0..100 {
+        assert_eq!(cluster.put(FIRST, "a", ["x", "y", "z"][number % 3]), Ok(Outcome::Done));
+    }
+    cluster.restart(FIRST);
+    cluster.advance(Duration::from_secs(2));
+    assert_eq!(cluster.read(FIRST, get("a")), value("x"));
+}
+
+#[test]
+fn a_store_that_was_away_catches_up_by_snapshot_once_the_log_is_gone() {
+    let mut cluster = Cluster::with_stores(3);
+    cluster.grow_to_three_voters();
+    cluster.cut(StoreId(1_002));
+    for number in 0..200 {
+        assert_eq!(cluster.put(FIRST, ["a", "b", "c"][number % 3], "later"), Ok(Outcome::Done));
+    }
+    // Upkeep flushes, and the flush frees the log.
+    cluster.advance(Duration::from_secs(1));
+    cluster.sent.clear();
+    cluster.heal(StoreId(1_002));
+    cluster.advance(Duration::from_secs(3));
+    assert!(cluster.sent.iter().any(|(lane, _)| *lane == Lane::Snapshot), "the log no longer reaches back");
+    assert_eq!(cluster.stored(StoreId(1_002), "c").as_deref(), Some(b"later".as_slice()));
+}
+
+#[test]
+fn a_follower_answers_when_asked_to_by_read_index() {
+    let mut cluster = Cluster::with_stores(3);
+    cluster.grow_to_three_voters();
+    assert_eq!(cluster.put(FIRST, "a", "1"), Ok(Outcome::Done));
+    assert_eq!(cluster.read_replica(StoreId(1_001), get("a")), value("1"));
+    assert!(matches!(cluster.read(StoreId(1_001), get("a")), Err(Error::NotLeader { .. })));
+    let asked = |message: &StoreMessage| matches!(message, StoreMessage::Raft(envelope) if matches!(envelope.message.body, MessageBody::ReadIndexRequest { .. }));
+    assert!(cluster.sent.iter().any(|(_, message)| asked(message)));
+}
+
+#[test]
+fn malformed_and_misplaced_writes_are_refused_before_the_log() {
+    let mut cluster = Cluster::with_stores(1);
+    cluster.put(FIRST, "a", "1").expect("the store serves");
+    let last = cluster.last_index(FIRST);
+    assert!(matches!(cluster.put(FIRST, "", "1"), Err(Error::Invalid(_))));
+    let wrong_peer = cluster.put_to_peer(FIRST, PeerId(7), FIRST);
+    assert!(matches!(wrong_peer, Err(Error::PeerMismatch { .. })), "{wrong_peer:?}");
+    let wrong_store = cluster.put_to_peer(FIRST, PeerId(1_002), StoreId(9));
+    assert!(matches!(wrong_store, Err(Error::StoreNotMatch { .. })), "{wrong_store:?}");
+    assert_eq!(cluster.last_index(FIRST), last);
+}
+
+#[test]
+fn a_second_change_waits_for_the_first() {
+    let mut cluster = Cluster::with_stores(3);
+    cluster.put(FIRST, "a", "1").expect("the store serves");
+    let mut goal = cluster.region(FIRST).peers.clone();
+    goal.push(Peer { id: PeerId(2_001), store_id: StoreId(1_001), role: PeerRole::Voter });
+    // The new peer never catches up, so the change stays under way.
+    cluster.cut(StoreId(1_001));
+    let first = AdminAction::SetPeers { peers: goal.clone(), change_id: 7 };
+    assert_eq!(cluster.admin(FIRST, first.clone()), Ok(()));
+    assert_eq!(cluster.admin(FIRST, first), Ok(()), "the same change again is the same");
+    let other = AdminAction::SetPeers { peers: goal, change_id: 8 };
+    let refused = cluster.try_admin(FIRST, other);
+    assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
+}
