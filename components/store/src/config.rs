@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Settings of a store, fixed at its start. Everything else is a constant (see `limits.rs`).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Seeds every random choice of the store.
     pub seed: u64,

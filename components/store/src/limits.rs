@@ -5,59 +5,59 @@ use std::time::Duration;
 /// Bytes of one joined entry. Requests are joined up to here; a single larger one goes alone, up to
 /// [`kv::command::SIZE_BYTES_MAX`]. Large enough that encoding and fsync amortise, small enough that a follower's
 /// acknowledgement is never far away.
-pub const ENTRY_JOINED_BYTES_MAX: usize = 512 << 10;
+pub(crate) const ENTRY_JOINED_BYTES_MAX: usize = 512 << 10;
 
 /// Bytes of proposals of one region that wait for the entry before them; beyond it they are answered `Busy`.
-pub const WAITING_BYTES_MAX: usize = 32 << 20;
+pub(crate) const WAITING_BYTES_MAX: usize = 32 << 20;
 
 /// How often a leader reports each of its regions to placement even without a change.
-pub const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+pub(crate) const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A peer that a leader has not heard for this long is reported as down.
-pub const PEER_DOWN_AFTER: Duration = Duration::from_secs(10);
+pub(crate) const PEER_DOWN_AFTER: Duration = Duration::from_secs(10);
 
 /// A read index that is not confirmed for this long is answered `ReadIndexNotReady`.
-pub const READ_INDEX_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const READ_INDEX_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How much the wall clock may gain on the monotonic one before a lease is refused (D2).
-pub const LEASE_WALL_GAIN_MAX_MS: u64 = 50;
+pub(crate) const LEASE_WALL_GAIN_MAX_MS: u64 = 50;
 
 /// Bytes of one snapshot chunk: large enough to amortise a frame, small enough not to delay others in its lane.
-pub const SNAPSHOT_CHUNK_BYTES: usize = 512 << 10;
+pub(crate) const SNAPSHOT_CHUNK_BYTES: usize = 512 << 10;
 
 /// Chunks of one transfer that may be under way.
-pub const SNAPSHOT_WINDOW_CHUNKS: u64 = 8;
+pub(crate) const SNAPSHOT_WINDOW_CHUNKS: u64 = 8;
 
 /// A transfer that makes no progress for this long is given up.
-pub const SNAPSHOT_STALL_MAX: Duration = Duration::from_secs(10);
+pub(crate) const SNAPSHOT_STALL_MAX: Duration = Duration::from_secs(10);
 
 /// Snapshots sent, and snapshots received, at one time.
-pub const SNAPSHOTS_MAX: usize = 2;
+pub(crate) const SNAPSHOTS_MAX: usize = 2;
 
 /// Silence after which a store is suspected.
-pub const SUSPECT_AFTER: Duration = Duration::from_millis(600);
+pub(crate) const SUSPECT_AFTER: Duration = Duration::from_millis(600);
 
 /// How often free space is looked at.
-pub const DISK_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+pub(crate) const DISK_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The KV engine is flushed at the latest when this has passed since the last flush and something was written (D4).
-pub const FLUSH_INTERVAL: Duration = Duration::from_secs(60);
+pub(crate) const FLUSH_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Bytes that one apply round gathers before it writes them: bounds the memory of a round that catches up.
-pub const APPLY_BATCH_BYTES_MAX: usize = 16 << 20;
+pub(crate) const APPLY_BATCH_BYTES_MAX: usize = 16 << 20;
 
 /// Readies taken from one region in one round; what is left waits for the next, so that one region that catches up does
 /// not hold up the others.
-pub const READIES_PER_ROUND_MAX: usize = 4;
+pub(crate) const READIES_PER_ROUND_MAX: usize = 4;
 
 /// How often a draining store tries to hand over what it still leads.
-pub const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
+pub(crate) const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How often a change of peers that waits for a learner to catch up is looked at.
-pub const CHANGE_INTERVAL: Duration = Duration::from_millis(50);
+pub(crate) const CHANGE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Entries that a learner may be behind when it is made a voter.
-pub const CAUGHT_UP_ENTRIES: u64 = 64;
+pub(crate) const CAUGHT_UP_ENTRIES: u64 = 64;
 
 /// Reads of one region that may wait for a read index; beyond it they are answered `ReadIndexNotReady`.
-pub const WAITING_READS_MAX: usize = 65_536;
+pub(crate) const WAITING_READS_MAX: usize = 65_536;

@@ -171,7 +171,7 @@ fn share(
     Arc::new(shared)
 }
 
-fn load_peers(shared: &Shared) -> Result<Vec<Box<Peer>>, OpenError> {
+fn load_peers(shared: &Shared) -> Result<Vec<Peer>, OpenError> {
     let mut peers = Vec::new();
     for (region_id, state) in shared.log.raft_states()? {
         peers.push(load_peer(shared, region_id, state)?);
@@ -179,7 +179,7 @@ fn load_peers(shared: &Shared) -> Result<Vec<Box<Peer>>, OpenError> {
     Ok(peers)
 }
 
-fn load_peer(shared: &Shared, region_id: RegionId, mut state: RaftState) -> Result<Box<Peer>, OpenError> {
+fn load_peer(shared: &Shared, region_id: RegionId, mut state: RaftState) -> Result<Peer, OpenError> {
     let corrupt = |message: String| OpenError::Corrupt { region_id, message };
     let region = shared.kv.get(&keys::region_state_key(region_id))?;
     let region = region
@@ -245,10 +245,10 @@ fn identity_of(shared: &Shared, state: &RaftState) -> PeerIdentity {
     })
 }
 
-fn make_actors(shared: &Arc<Shared>, peers: Vec<Box<Peer>>, upkeep: Upkeep) -> Vec<Box<dyn Runnable>> {
+fn make_actors(shared: &Arc<Shared>, peers: Vec<Peer>, upkeep: Upkeep) -> Vec<Box<dyn Runnable>> {
     let router = &shared.router;
     let mut actors: Vec<Box<dyn Runnable>> = Vec::new();
-    let mut groups: Vec<Vec<Box<Peer>>> = router.raft.iter().map(|_| Vec::new()).collect();
+    let mut groups: Vec<Vec<Peer>> = router.raft.iter().map(|_| Vec::new()).collect();
     for peer in peers {
         groups[router.raft_at(peer.region_id)].push(peer);
     }

@@ -81,7 +81,7 @@ impl Worker for RaftWorker {
 }
 
 impl RaftWorker {
-    pub(crate) fn new(at: usize, shared: Arc<Shared>, peers: Vec<Box<Peer>>) -> RaftWorker {
+    pub(crate) fn new(at: usize, shared: Arc<Shared>, peers: Vec<Peer>) -> RaftWorker {
         let mut worker = RaftWorker {
             at,
             shared,
@@ -96,7 +96,7 @@ impl RaftWorker {
         };
         for peer in peers {
             let region_id = peer.region_id;
-            worker.peers.insert(region_id, peer);
+            worker.peers.insert(region_id, Box::new(peer));
             worker.touch(region_id);
         }
         worker
@@ -208,7 +208,7 @@ impl RaftWorker {
             announced_range: range,
             applied_term: Term::default(),
         };
-        self.peers.insert(region_id, Peer::new(start));
+        self.peers.insert(region_id, Box::new(Peer::new(start)));
     }
 
     fn on_applied(&mut self, now: Now, notice: AppliedNotice) {

@@ -18,8 +18,6 @@ use crate::{
 pub(crate) enum UpkeepMail {
     /// A lifecycle record has taken effect, un-flushed.
     RecordApplied(Box<LifecycleRecord>),
-    /// Flush now.
-    Flush,
 }
 
 /// The actor for slow disk work that no region waits for.
@@ -107,7 +105,6 @@ impl Worker for Upkeep {
         for mail in mail.drain(..) {
             match mail {
                 UpkeepMail::RecordApplied(record) => self.applied_records.push(*record),
-                UpkeepMail::Flush => is_flush_due = true,
             }
         }
         if now >= self.next_check {

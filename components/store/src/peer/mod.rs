@@ -75,9 +75,9 @@ pub(crate) struct PeerStart {
 }
 
 impl Peer {
-    pub(crate) fn new(start: PeerStart) -> Box<Peer> {
+    pub(crate) fn new(start: PeerStart) -> Peer {
         let written_index = start.group.last().index;
-        Box::new(Peer {
+        Peer {
             region_id: start.region_id,
             me: start.me,
             group: start.group,
@@ -97,7 +97,7 @@ impl Peer {
             reported_at: None,
             is_touched: false,
             scheduled: Instant::MAX,
-        })
+        }
     }
 
     pub(crate) fn is_leader(&self) -> bool {
