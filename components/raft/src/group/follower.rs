@@ -173,7 +173,9 @@ impl RaftGroup {
             }
             let Some(own) = self.log.position(entry.index) else { return Ok(Fit::NotInMemory) };
             if own.term != entry.term {
-                return Ok(Fit::NewFrom(at));
+                // To truncate here, the position before must be known too.
+                let is_in_memory = entry.index > self.log.base().index;
+                return Ok(if is_in_memory { Fit::NewFrom(at) } else { Fit::NotInMemory });
             }
             chain = chain.link(entry.index, entry.term, entry.kind, &entry.payload);
             if own.chain != chain {
