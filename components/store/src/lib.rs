@@ -44,6 +44,7 @@ mod upkeep;
 mod view;
 
 pub use config::Config;
+pub use engine::StoreIdent;
 pub use error::{Error, Result};
 pub use handle::Store;
 pub use liveness::Unreachable;

@@ -1,0 +1,35 @@
+# The commands of this project. `make demo` and `make test` need nothing but a Rust toolchain, a C++ compiler, git and make.
+#
+# RocksDB takes minutes to compile, so it is compiled once: whatever links it is built with --release, and everything
+# else is tested in the dev profile and never links it.
+
+DEV      := cargo
+LINKED   := -p engine_rocks -p server -p tests
+UNLINKED := --workspace --exclude engine_rocks --exclude server --exclude tests
+TARGET   := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: demo build setup test lint unit sim processes doc model
+
+demo: build                   ## three stores under load, until Ctrl-C (ARGS="--exit-after 10s" ends by itself)
+	$(TARGET)/release/sheaf demo $(ARGS)
+
+build: setup                  ## target/release/sheaf
+	cargo build --release -p server
+
+setup:                        ## installs what is missing
+	@scripts/setup.sh
+
+test: setup lint unit build processes  ## everything that must pass
+
+lint:                         ## format, clippy, documentation
+	cargo fmt --all --check
+	cargo clippy --quiet $(UNLINKED) --all-targets -- -D warnings
+	cargo clippy --quiet --release $(LINKED) --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps $(UNLINKED)
+
+unit:                         ## the deterministic crates, the layout and the simulator's seeds
+	cargo test --quiet $(UNLINKED)
+	cargo test --quiet -p tests --test tidy
+
+processes:                    ## RocksDB, the server, and real processes
+	cargo test --release $(LINKED)
