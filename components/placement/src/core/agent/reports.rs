@@ -1,0 +1,217 @@
+//! What this store tells the host: leaders as changes, itself every second, everything to a new host.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use types::{Instant, KeyRange, Region, RegionId, Term};
+
+use super::Locals;
+use crate::core::{
+    directory::end_order,
+    limits::{
+        CALL_RETRY_AFTER, HEARTBEAT_INTERVAL, LEAD_FORGET_AFTER, REPORT_REGIONS_MAX, REPORT_RESEND_AFTER,
+    },
+    protocol::{LeaderReport, StoreReport},
+    record::{StoreLoad, StoreRecord},
+};
+
+/// What is to be told, and what has been.
+#[derive(Debug, Default)]
+pub(super) struct Reports {
+    leads: BTreeMap<RegionId, Lead>,
+    /// Leads that the host does not know as they are.
+    changed: BTreeSet<RegionId>,
+    /// Regions that were reported and are not led here any more.
+    no_longer: BTreeSet<RegionId>,
+    /// Descriptors that belong to those of leads.
+    siblings: BTreeMap<RegionId, Region>,
+    /// The last report that was acknowledged.
+    number: u64,
+    /// By the host of this term; zero: by none, so that the first report is a full one.
+    placement_term: Term,
+    is_full_wanted: bool,
+    outstanding: Option<Outstanding>,
+    /// Not before this, after a failure.
+    retry_at: Instant,
+    heartbeat_at: Instant,
+}
+
+#[derive(Debug)]
+struct Lead {
+    report: LeaderReport,
+    mentioned_at: Instant,
+}
+
+/// The report that waits to be acknowledged, and what it says: to be said again if it is not.
+#[derive(Debug)]
+struct Outstanding {
+    request_id: u64,
+    sent_at: Instant,
+    is_full: bool,
+    changed: Vec<RegionId>,
+    no_longer: BTreeSet<RegionId>,
+    siblings: BTreeMap<RegionId, Region>,
+}
+
+impl Reports {
+    /// A region is led here.
+    pub(super) fn add(&mut self, now: Instant, report: LeaderReport, locals: &dyn Locals) {
+        let id = report.region.id;
+        self.no_longer.remove(&id);
+        let known = self.leads.get(&id);
+        if let Some(known) = known
+            && known.report.region.range != report.region.range
+        {
+            self.siblings.extend(siblings_in(&known.report.region.range, id, locals));
+        }
+        if known.is_none_or(|known| known.report != report) {
+            self.changed.insert(id);
+        }
+        self.leads.insert(id, Lead { report, mentioned_at: now });
+    }
+
+    /// Whether a report should be sent now.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        match &self.outstanding {
+            Some(outstanding) => now.since(outstanding.sent_at) >= REPORT_RESEND_AFTER,
+            None => self.retry_at <= now && (self.heartbeat_at <= now || self.has_news()),
+        }
+    }
+
+    /// Whether a report has waited too long to be acknowledged.
+    pub(super) fn is_timed_out(&self, now: Instant) -> bool {
+        self.outstanding.as_ref().is_some_and(|sent| now.since(sent.sent_at) >= REPORT_RESEND_AFTER)
+    }
+
+    /// When a report is due.
+    pub(super) fn deadline(&self) -> Instant {
+        match &self.outstanding {
+            Some(outstanding) => outstanding.sent_at + REPORT_RESEND_AFTER,
+            None if self.has_news() => self.retry_at,
+            None => self.heartbeat_at.max(self.retry_at),
+        }
+    }
+
+    /// Makes the report that is due.
+    pub(super) fn make(
+        &mut self,
+        now: Instant,
+        request_id: u64,
+        record: StoreRecord,
+        load: StoreLoad,
+    ) -> StoreReport {
+        self.take_back();
+        self.forget_unmentioned(now);
+        let is_full = self.is_full_wanted || self.placement_term == Term(0);
+        if is_full {
+            self.changed.extend(self.leads.keys());
+        }
+        let mut changed = Vec::new();
+        while changed.len() < REPORT_REGIONS_MAX
+            && let Some(id) = self.changed.pop_first()
+        {
+            changed.push(id);
+        }
+        let no_longer = std::mem::take(&mut self.no_longer);
+        let siblings = std::mem::take(&mut self.siblings);
+        let report = StoreReport {
+            record,
+            number: self.number + 1,
+            is_full,
+            load,
+            leads: changed.iter().filter_map(|id| self.leads.get(id)).map(|lead| lead.report.clone()).collect(),
+            leads_no_longer: no_longer.iter().copied().collect(),
+            siblings: siblings.values().cloned().collect(),
+        };
+        self.outstanding = Some(Outstanding { request_id, sent_at: now, is_full, changed, no_longer, siblings });
+        self.heartbeat_at = now + HEARTBEAT_INTERVAL;
+        report
+    }
+
+    /// Whether this request is the report that waits.
+    pub(super) fn is_awaiting(&self, request_id: u64) -> bool {
+        self.outstanding.as_ref().is_some_and(|outstanding| outstanding.request_id == request_id)
+    }
+
+    /// A host has a report.
+    pub(super) fn on_acknowledged(
+        &mut self,
+        now: Instant,
+        request_id: u64,
+        number: u64,
+        placement_term: Term,
+        is_full_wanted: bool,
+    ) {
+        let Some(outstanding) = self.outstanding.take_if(|sent| sent.request_id == request_id) else { return };
+        self.number = number;
+        self.retry_at = now;
+        let is_new_host = placement_term != self.placement_term && !outstanding.is_full;
+        self.placement_term = placement_term;
+        self.is_full_wanted = is_full_wanted || is_new_host;
+    }
+
+    /// A report was not taken.
+    pub(super) fn on_failed(&mut self, now: Instant, request_id: u64) {
+        if self.is_awaiting(request_id) {
+            self.take_back();
+            self.retry_at = now + CALL_RETRY_AFTER;
+        }
+    }
+
+    /// The host may be another one: whatever is outstanding is sent again.
+    pub(super) fn retry(&mut self, now: Instant) {
+        self.take_back();
+        self.retry_at = now;
+        self.heartbeat_at = now;
+    }
+
+    fn has_news(&self) -> bool {
+        self.is_full_wanted
+            || !self.changed.is_empty()
+            || !self.no_longer.is_empty()
+            || !self.siblings.is_empty()
+    }
+
+    /// What the outstanding report says has to be said again.
+    fn take_back(&mut self) {
+        let Some(outstanding) = self.outstanding.take() else { return };
+        self.changed.extend(outstanding.changed);
+        for id in outstanding.no_longer {
+            if !self.leads.contains_key(&id) {
+                self.no_longer.insert(id);
+            }
+        }
+        for (id, region) in outstanding.siblings {
+            self.siblings.entry(id).or_insert(region);
+        }
+        self.changed.retain(|id| self.leads.contains_key(id));
+    }
+
+    fn forget_unmentioned(&mut self, now: Instant) {
+        let is_old = |lead: &Lead| now.since(lead.mentioned_at) >= LEAD_FORGET_AFTER;
+        let old: Vec<RegionId> =
+            self.leads.iter().filter(|(_, lead)| is_old(lead)).map(|(id, _)| *id).collect();
+        for id in old {
+            self.leads.remove(&id);
+            self.changed.remove(&id);
+            self.no_longer.insert(id);
+        }
+    }
+}
+
+/// This store's descriptors of the keys that a region had, from their start as far as they go.
+fn siblings_in(range: &KeyRange, except: RegionId, locals: &dyn Locals) -> BTreeMap<RegionId, Region> {
+    let mut siblings = BTreeMap::new();
+    let mut cursor = range.start_key.clone();
+    while siblings.len() < REPORT_REGIONS_MAX
+        && let Some(local) = locals.find(&cursor)
+    {
+        if local.region.id != except {
+            siblings.insert(local.region.id, Region::clone(&local.region));
+        }
+        cursor = local.region.range.end_key.clone();
+        if end_order(&cursor, &range.end_key).is_ge() {
+            break;
+        }
+    }
+    siblings
+}

@@ -1,0 +1,140 @@
+//! Reports of stores: soft state, and the source of every change of the directory.
+
+use actor::Now;
+use types::{Region, RegionId, StoreId};
+
+use super::{serving::Serving, soft::Soft, soft::StoreSoft};
+use crate::core::{
+    api::Error,
+    directory::Offer,
+    limits::HOST_WAITING_MAX,
+    protocol::{ReportAnswer, StoreReport},
+    record::{StoreRecord, StoreState},
+    rows::REGION_START_BYTES_MAX,
+};
+
+impl Serving {
+    pub(super) fn on_report(
+        &mut self,
+        now: Now,
+        from: StoreId,
+        report: StoreReport,
+        soft: &mut Soft,
+    ) -> Result<ReportAnswer, Error> {
+        self.check_reporter(from, &report.record)?;
+        let is_in_sequence = self.take_store_soft(now, from, &report, soft);
+        self.refresh_row(&report.record);
+        if report.is_full {
+            soft.clear_leaders_on(from);
+        }
+        let mentioned: Vec<RegionId> = report.leads.iter().map(|lead| lead.region.id).collect();
+        let mut is_complete = true;
+        for lead in report.leads {
+            is_complete &= self.take_descriptor(&lead.region, soft);
+            soft.set_leader(lead);
+        }
+        for region_id in report.leads_no_longer {
+            soft.clear_leader(region_id, from);
+        }
+        for region in report.siblings {
+            is_complete &= self.take_descriptor(&region, soft);
+        }
+        if !is_complete {
+            soft.want_full_reports();
+        }
+        let goals = mentioned
+            .into_iter()
+            .filter_map(|region_id| self.goal_for(now, region_id, soft))
+            .filter(|(store_id, _)| *store_id == from)
+            .map(|(_, goal)| goal)
+            .collect();
+        let is_full_wanted = soft.stores.get(&from).is_some_and(|store| store.is_full_wanted);
+        Ok(ReportAnswer {
+            placement_term: self.term,
+            number: report.number,
+            is_full_wanted: is_full_wanted || !is_in_sequence,
+            goals,
+            stores: self.address_book(),
+            settings: self.settings,
+        })
+    }
+
+    /// Every store that is not removed, in order of id.
+    pub(super) fn address_book(&self) -> Vec<StoreRecord> {
+        self.registry.records().filter(|record| record.state != StoreState::Removed).cloned().collect()
+    }
+
+    fn check_reporter(&self, from: StoreId, record: &StoreRecord) -> Result<(), Error> {
+        if record.id != from {
+            return Err(Error::Invalid(format!("store {from} reports as store {}", record.id)));
+        }
+        let Some(row) = self.registry.find(from) else { return Err(Error::StoreNotFound(from)) };
+        if row.state == StoreState::Removed {
+            return Err(Error::StoreRemoved(from));
+        }
+        if record.incarnation < row.incarnation {
+            return Err(Error::Invalid(format!("store {from} has been started anew since")));
+        }
+        Ok(())
+    }
+
+    /// Whether the report follows on the one before, so that its changes are changes of what is known here.
+    fn take_store_soft(&self, now: Now, from: StoreId, report: &StoreReport, soft: &mut Soft) -> bool {
+        let known = soft.stores.get(&from);
+        let follows = known.is_some_and(|known| {
+            let is_next =
+                report.number == known.report_number || report.number == known.report_number + 1;
+            known.incarnation == report.incarnation() && is_next
+        });
+        let was_wanted = known.is_some_and(|known| known.is_full_wanted);
+        soft.stores.insert(
+            from,
+            StoreSoft {
+                heard_at: now.monotonic,
+                heard_at_wall: now.wall,
+                load: report.load,
+                incarnation: report.incarnation(),
+                report_number: report.number,
+                is_full_wanted: was_wanted && !report.is_full,
+            },
+        );
+        follows || report.is_full
+    }
+
+    /// Queues a change of the store's row, if what it says of itself is not what the row says.
+    fn refresh_row(&mut self, record: &StoreRecord) {
+        let Some(row) = self.registry.find(record.id) else { return };
+        let new = StoreRecord {
+            state: row.state,
+            registration_nonce: row.registration_nonce,
+            ..record.clone()
+        };
+        let is_queued = self.waiting.registrations.iter().any(|(_, waiting)| waiting.id == record.id);
+        if new != *row && !is_queued && self.waiting.registrations.len() < HOST_WAITING_MAX {
+            self.waiting.registrations.push_back((None, record.clone()));
+        }
+    }
+
+    /// Whether the descriptor was taken; if not, everybody has to report anew.
+    fn take_descriptor(&mut self, region: &Region, soft: &mut Soft) -> bool {
+        if region.id == RegionId::PLACEMENT {
+            let known = soft.placement_group.as_ref();
+            if known.is_none_or(|known| region.epoch.covers(known.epoch)) {
+                soft.placement_group = Some(region.clone());
+            }
+            return true;
+        }
+        if region.range.start_key.len() > REGION_START_BYTES_MAX {
+            tracing::error!(region = %region.id, "a region starts at a key that is too long for a directory row");
+            return true;
+        }
+        match self.directory.offer(region.clone()) {
+            Offer::Known => true,
+            Offer::Waiting => {
+                self.waiting.is_directory_changed = true;
+                true
+            }
+            Offer::Overflow => false,
+        }
+    }
+}

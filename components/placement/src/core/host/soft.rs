@@ -1,0 +1,124 @@
+//! What the host knows from reports: gone with its leadership, complete again when every store has reported.
+
+use std::collections::BTreeMap;
+
+use actor::Now;
+use types::{Incarnation, Instant, Peer, PeerId, Region, RegionId, StoreId, Term, WallTime};
+
+use crate::core::{
+    api::RegionRoute,
+    limits::STORE_LIVE_WITHIN,
+    operation::Operations,
+    protocol::LeaderReport,
+    record::{StoreLoad, StorePicture, StoreRecord},
+};
+
+/// The soft state of one leadership.
+#[derive(Debug, Default)]
+pub(super) struct Soft {
+    /// When this leadership began.
+    pub(super) led_since: Instant,
+    /// Stores that have reported.
+    pub(super) stores: BTreeMap<StoreId, StoreSoft>,
+    /// Leaders of regions.
+    leaders: BTreeMap<RegionId, LeaderSoft>,
+    /// The placement group's own descriptor.
+    pub(super) placement_group: Option<Region>,
+    /// Operations that ended, while the rows are read again.
+    pub(super) ended: Operations,
+}
+
+/// What a store reported of itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StoreSoft {
+    pub(super) heard_at: Instant,
+    pub(super) heard_at_wall: WallTime,
+    pub(super) load: StoreLoad,
+    pub(super) incarnation: Incarnation,
+    /// The last report; the next one has the number behind it.
+    pub(super) report_number: u64,
+    /// Everything must be reported anew.
+    pub(super) is_full_wanted: bool,
+}
+
+#[derive(Clone, Debug)]
+struct LeaderSoft {
+    peer: Peer,
+    term: Term,
+    down_peers: Vec<PeerId>,
+    pending_peers: Vec<PeerId>,
+}
+
+impl Soft {
+    /// Whether a store was heard lately.
+    pub(super) fn is_live(&self, now: Now, id: StoreId) -> bool {
+        self.stores.get(&id).is_some_and(|store| now.monotonic.since(store.heard_at) < STORE_LIVE_WITHIN)
+    }
+
+    /// Whether a store was heard lately, or might have been by the leader before this one.
+    pub(super) fn may_be_live(&self, now: Now, id: StoreId) -> bool {
+        self.is_live(now, id) || now.monotonic.since(self.led_since) < STORE_LIVE_WITHIN
+    }
+
+    /// The store on which a region is led, as far as known.
+    pub(super) fn leader_store(&self, region: &Region) -> Option<StoreId> {
+        self.leader_of(region).map(|leader| leader.peer.store_id)
+    }
+
+    /// Takes what a leader says. Of two that claim a region the one with the higher term leads it.
+    pub(super) fn set_leader(&mut self, report: LeaderReport) {
+        let LeaderReport { region, leader, term, down_peers, pending_peers } = report;
+        if self.leaders.get(&region.id).is_some_and(|known| known.term > term) {
+            return;
+        }
+        self.leaders.insert(region.id, LeaderSoft { peer: leader, term, down_peers, pending_peers });
+    }
+
+    /// A store does not lead a region any more.
+    pub(super) fn clear_leader(&mut self, region_id: RegionId, store_id: StoreId) {
+        if self.leaders.get(&region_id).is_some_and(|leader| leader.peer.store_id == store_id) {
+            self.leaders.remove(&region_id);
+        }
+    }
+
+    /// A store will report anew whatever it leads.
+    pub(super) fn clear_leaders_on(&mut self, store_id: StoreId) {
+        self.leaders.retain(|_, leader| leader.peer.store_id != store_id);
+    }
+
+    /// A region is no more.
+    pub(super) fn forget_region(&mut self, region_id: RegionId) {
+        self.leaders.remove(&region_id);
+    }
+
+    /// A row with what is known of its leader.
+    pub(super) fn route(&self, region: &Region) -> RegionRoute {
+        let leader = self.leader_of(region);
+        RegionRoute {
+            region: region.clone(),
+            leader: leader.and_then(|leader| region.find_peer(leader.peer.id)),
+            down_peers: leader.map(|leader| leader.down_peers.clone()).unwrap_or_default(),
+            pending_peers: leader.map(|leader| leader.pending_peers.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// A store's row with what is known of its present.
+    pub(super) fn store_picture(&self, now: Now, record: &StoreRecord) -> StorePicture {
+        let soft = self.stores.get(&record.id);
+        StorePicture {
+            record: record.clone(),
+            load: soft.map(|store| store.load),
+            last_heard: soft.map_or(WallTime(0), |store| store.heard_at_wall),
+            is_live: self.is_live(now, record.id),
+        }
+    }
+
+    /// Every store has to report everything.
+    pub(super) fn want_full_reports(&mut self) {
+        self.stores.values_mut().for_each(|store| store.is_full_wanted = true);
+    }
+
+    fn leader_of(&self, region: &Region) -> Option<&LeaderSoft> {
+        self.leaders.get(&region.id).filter(|leader| region.find_peer(leader.peer.id).is_some())
+    }
+}

@@ -1,0 +1,104 @@
+//! What stores say to the host of placement and back. `codec.rs` has the bytes.
+
+use types::{Incarnation, Peer, PeerId, Region, RegionId, StoreId, Term};
+
+use super::{
+    api::{Error, PlacementAnswer, PlacementCall, RegionRoute},
+    operation::Goal,
+    record::{Settings, StoreLoad, StoreRecord},
+};
+
+/// To the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// A call that somebody made on the sender's store.
+    Call(PlacementCall),
+    /// What the sender knows; soft state.
+    Report(Box<StoreReport>),
+}
+
+/// From the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// To a call.
+    Answer(PlacementAnswer),
+    /// To `GetPrevRegion`: with the region that holds the key, so that the receiver can lay newer descriptors over both.
+    Previous {
+        /// The region before it, if there is one.
+        previous: Option<RegionRoute>,
+        /// The region that holds the key.
+        current: RegionRoute,
+    },
+    /// To a report; also sent without one, when there are goals.
+    Report(Box<ReportAnswer>),
+    /// To anything.
+    Failed(Error),
+}
+
+/// What a store knows, as a change against its last report that this host acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreReport {
+    /// Who it is: refreshes its row if that differs.
+    pub record: StoreRecord,
+    /// Counts acknowledged reports of one incarnation; a gap makes the host ask for everything.
+    pub number: u64,
+    /// Not a change: what the host knew of leaders on this store is void.
+    pub is_full: bool,
+    /// How it is doing.
+    pub load: StoreLoad,
+    /// Regions that it leads, where something changed.
+    pub leads: Vec<LeaderReport>,
+    /// Regions that it reported and does not lead any more.
+    pub leads_no_longer: Vec<RegionId>,
+    /// Applied descriptors of regions that it does not lead, which belong to those that it leads: the rest of a split.
+    pub siblings: Vec<Region>,
+}
+
+/// What a region's leader says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaderReport {
+    /// The applied descriptor.
+    pub region: Region,
+    /// The leading peer.
+    pub leader: Peer,
+    /// Its term.
+    pub term: Term,
+    /// Peers that have not answered for a while.
+    pub down_peers: Vec<PeerId>,
+    /// Peers that lag too far behind to count on.
+    pub pending_peers: Vec<PeerId>,
+}
+
+/// The answer to a report.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReportAnswer {
+    /// The term in which the host leads.
+    pub placement_term: Term,
+    /// The report that is acknowledged; zero: none.
+    pub number: u64,
+    /// The next report must be full.
+    pub is_full_wanted: bool,
+    /// For regions that the receiver leads.
+    pub goals: Vec<Goal>,
+    /// The address book: every store that is not removed; empty in a message that only has goals.
+    pub stores: Vec<StoreRecord>,
+    /// What is true of the cluster; likewise.
+    pub settings: Option<Settings>,
+}
+
+/// Who asked the host: where the response goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Caller {
+    /// The asking store; the host's own too.
+    pub store_id: StoreId,
+    /// Its name for the request.
+    pub request_id: u64,
+}
+
+impl StoreReport {
+    /// The incarnation that reports.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.record.incarnation
+    }
+}
