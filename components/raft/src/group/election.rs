@@ -90,7 +90,7 @@ impl RaftGroup {
         let term = self.hard_state.term.next();
         for request in self.vote_requests(term, true, false) {
             // Depends on nothing that must be durable: it only asks.
-            self.outbox.messages.push(request);
+            self.outbox.queues().messages.push(request);
         }
     }
 
@@ -104,7 +104,7 @@ impl RaftGroup {
         let timeout = self.options.election_timeout;
         self.election.deadline = now + timeout / 2 + self.election.random.below(timeout / 2);
         let requests = self.vote_requests(term, false, is_forced);
-        self.outbox.messages_after_persist.extend(requests);
+        self.outbox.queues().messages_after_persist.extend(requests);
     }
 
     /// The own vote counts once it is durable.
@@ -138,7 +138,7 @@ impl RaftGroup {
         }
         let body = MessageBody::VoteResponse { is_pre_vote: true, is_granted };
         let term = if is_granted { term } else { self.hard_state.term };
-        self.outbox.messages.push(Message { from: self.options.id, to: from, term, body });
+        self.outbox.queues().messages.push(Message { from: self.options.id, to: from, term, body });
     }
 
     /// The request is of the present term. (One of a later term has raised it, or was dropped for a promise's sake.)
@@ -161,7 +161,12 @@ impl RaftGroup {
             self.hard_state.vote = Some(from);
             self.election.rearm(&self.options, now);
             let term = self.hard_state.term;
-            self.outbox.messages_after_persist.push(Message { from: self.options.id, to: from, term, body });
+            self.outbox.queues().messages_after_persist.push(Message {
+                from: self.options.id,
+                to: from,
+                term,
+                body,
+            });
         } else {
             self.reply(from, body);
         }

@@ -111,7 +111,7 @@ impl RaftGroup {
 
     /// Steps again what could not be decided without the disk.
     pub(super) fn resume_parked(&mut self, now: Instant, reader: &mut dyn LogReader) {
-        if self.outbox.parked.is_empty() {
+        if self.outbox.peek().is_none_or(|queues| queues.parked.is_empty()) {
             return;
         }
         // Everything above the commit index may be asked about, nothing below it.
@@ -119,7 +119,7 @@ impl RaftGroup {
             self.retry_at = Some(now + crate::limits::READ_RETRY);
             return;
         }
-        for message in std::mem::take(&mut self.outbox.parked) {
+        for message in self.outbox.take_parked() {
             self.step(now, message);
         }
     }
@@ -140,7 +140,7 @@ impl RaftGroup {
         self.configurations = crate::configurations::Configurations::new(vec![meta.configuration.clone()]);
         // What was acknowledged above is gone with the log that it spoke of.
         self.drop_acknowledgements();
-        self.outbox.snapshot = Some(meta);
+        self.outbox.queues().snapshot = Some(meta);
     }
 
     fn fit(&self, prev: LogPosition, entries: &[Entry]) -> Result<Fit, &'static str> {
@@ -229,7 +229,7 @@ impl RaftGroup {
         }
         // Several acknowledgements that wait for the disk are one.
         if let Some(Message { to: waiting_to, term, body: waiting, .. }) =
-            self.outbox.messages_after_persist.last_mut()
+            self.outbox.queues().messages_after_persist.last_mut()
             && *waiting_to == to
             && *term == self.hard_state.term
             && let MessageBody::AppendAccepted { match_index: waiting_match, stamp: waiting_stamp } = waiting
@@ -240,7 +240,7 @@ impl RaftGroup {
             return;
         }
         let message = Message { from: self.options.id, to, term: self.hard_state.term, body };
-        self.outbox.messages_after_persist.push(message);
+        self.outbox.queues().messages_after_persist.push(message);
     }
 
     fn reject_append(&mut self, to: PeerId, prev: LogPosition, hint: LogPosition, stamp: Stamp) {
@@ -256,17 +256,18 @@ impl RaftGroup {
     }
 
     fn park(&mut self, from: PeerId, body: MessageBody) {
-        if self.outbox.parked.len() < PARKED_MAX {
+        if self.outbox.queues().parked.len() < PARKED_MAX {
             let message = Message { from, to: self.options.id, term: self.hard_state.term, body };
-            self.outbox.parked.push(message);
+            self.outbox.queues().parked.push(message);
         }
     }
 
     /// Forgets acknowledgements that have not left: they may speak of entries that will never be durable here.
     pub(super) fn drop_acknowledgements(&mut self) {
-        self.outbox
-            .messages_after_persist
-            .retain(|message| !matches!(message.body, MessageBody::AppendAccepted { .. }));
+        if self.outbox.peek().is_some() {
+            let waiting = &mut self.outbox.queues().messages_after_persist;
+            waiting.retain(|message| !matches!(message.body, MessageBody::AppendAccepted { .. }));
+        }
     }
 }
 

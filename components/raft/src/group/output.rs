@@ -4,9 +4,9 @@ use types::{Entry, Index, Instant};
 
 use super::{
     RaftGroup,
-    state::{InFlightReady, RoleState},
+    state::{InFlightReady, Queues, RoleState},
 };
-use crate::{LogReader, Ready, RoleChange, limits::READ_RETRY, progress::ProgressState};
+use crate::{LogReader, Message, Ready, RoleChange, limits::READ_RETRY, progress::ProgressState};
 
 impl RaftGroup {
     /// Whether [`RaftGroup::ready`] has something to say.
@@ -16,16 +16,12 @@ impl RaftGroup {
     /// again, for instance when the reader has the entries.
     #[must_use]
     pub fn has_ready(&self) -> bool {
-        let outbox = &self.outbox;
-        !outbox.messages.is_empty()
-            || !outbox.messages_after_persist.is_empty()
-            || !outbox.reads.is_empty()
-            || !outbox.snapshot_wanted.is_empty()
-            || outbox.snapshot.is_some()
+        let has_parked = self.outbox.peek().is_some_and(|queues| !queues.parked.is_empty());
+        self.outbox.peek().is_some_and(Queues::has_output)
             || self.log.has_unoffered()
             || self.is_hard_state_urgent()
             || self.persistence.told != self.role_change()
-            || (!outbox.parked.is_empty() && self.retry_at.is_none())
+            || (has_parked && self.retry_at.is_none())
             || self.has_committed_page()
             || self.wants_read_attempt()
             || self.wants_to_send()
@@ -36,16 +32,17 @@ impl RaftGroup {
         self.retry_at = None;
         self.resume_parked(now, log);
         self.replicate(now, log);
+        let queues = self.outbox.take();
         let mut ready = Ready {
-            snapshot: self.outbox.snapshot.take(),
+            snapshot: queues.snapshot,
             entries: self.log.take_unoffered(),
-            messages: std::mem::take(&mut self.outbox.messages),
-            reads: std::mem::take(&mut self.outbox.reads),
-            snapshot_wanted: std::mem::take(&mut self.outbox.snapshot_wanted),
+            messages: queues.messages,
+            reads: queues.reads,
+            snapshot_wanted: queues.snapshot_wanted,
             ..Ready::default()
         };
         self.fill_hard_state(&mut ready);
-        self.fill_number(&mut ready);
+        self.fill_number(&mut ready, queues.messages_after_persist);
         ready.committed = self.take_committed(now, log);
         let role_change = self.role_change();
         if self.persistence.told != role_change {
@@ -69,8 +66,7 @@ impl RaftGroup {
     }
 
     /// Numbers the Ready if something must be persisted, or if messages wait for an earlier one that is not yet.
-    fn fill_number(&mut self, ready: &mut Ready) {
-        let mut after = std::mem::take(&mut self.outbox.messages_after_persist);
+    fn fill_number(&mut self, ready: &mut Ready, mut after: Vec<Message>) {
         let is_written = ready.snapshot.is_some() || !ready.entries.is_empty() || ready.hard_state.is_some();
         if !is_written && self.persistence.in_flight.is_empty() {
             ready.messages.append(&mut after);

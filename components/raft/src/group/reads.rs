@@ -29,10 +29,10 @@ impl RaftGroup {
                     follower.reads.push_back(ForwardedRead { id, wire_id, expires_at });
                     self.reply(leader, MessageBody::ReadIndexRequest { id: wire_id });
                 }
-                Some(_) | None => self.outbox.reads.push(ReadState { id, index: None }),
+                Some(_) | None => self.outbox.queues().reads.push(ReadState { id, index: None }),
             },
             RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
-                self.outbox.reads.push(ReadState { id, index: None });
+                self.outbox.queues().reads.push(ReadState { id, index: None });
             }
         }
     }
@@ -51,7 +51,7 @@ impl RaftGroup {
             && let Some(at) = follower.reads.iter().position(|read| read.wire_id == id)
             && let Some(read) = follower.reads.remove(at)
         {
-            self.outbox.reads.push(ReadState { id: read.id, index });
+            self.outbox.queues().reads.push(ReadState { id: read.id, index });
         }
     }
 
@@ -117,7 +117,7 @@ impl RaftGroup {
                     let Some(read) = follower.reads.pop_front_if(|read| read.expires_at <= now) else {
                         break;
                     };
-                    self.outbox.reads.push(ReadState { id: read.id, index: None });
+                    self.outbox.queues().reads.push(ReadState { id: read.id, index: None });
                 }
                 RoleState::PreCandidate(_) | RoleState::Candidate(_) => break,
             }
@@ -138,7 +138,9 @@ impl RaftGroup {
     pub(super) fn leave_role(&mut self, _now: Instant) {
         let ids: Vec<u64> = match &mut self.role {
             RoleState::Leader(leader) => {
-                self.outbox.snapshot_wanted.clear();
+                if self.outbox.peek().is_some() {
+                    self.outbox.queues().snapshot_wanted.clear();
+                }
                 let in_attempts = leader.reads.attempts.iter().flat_map(|attempt| &attempt.requests);
                 let all = in_attempts.chain(&leader.reads.waiting);
                 all.filter(|read| read.from.is_none()).map(|read| read.id).collect()
@@ -147,7 +149,9 @@ impl RaftGroup {
             RoleState::PreCandidate(_) | RoleState::Candidate(_) => Vec::new(),
         };
         self.role = RoleState::Follower(super::state::Follower::default());
-        self.outbox.reads.extend(ids.into_iter().map(|id| ReadState { id, index: None }));
+        for id in ids {
+            self.outbox.queues().reads.push(ReadState { id, index: None });
+        }
     }
 
     fn queue_read(&mut self, now: Instant, from: Option<PeerId>, id: u64) {
@@ -167,7 +171,7 @@ impl RaftGroup {
     fn answer_read(&mut self, read: LeaderRead, index: Option<Index>) {
         match read.from {
             Some(peer) => self.reply(peer, MessageBody::ReadIndexResponse { id: read.id, index }),
-            None => self.outbox.reads.push(ReadState { id: read.id, index }),
+            None => self.outbox.queues().reads.push(ReadState { id: read.id, index }),
         }
     }
 }

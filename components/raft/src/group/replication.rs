@@ -6,7 +6,7 @@ use types::{Entry, EntryKind, Index, Instant, LogPosition, PeerId};
 
 use super::{
     RaftGroup, Refused,
-    state::{Leader, RoleState},
+    state::{Leader, Outbox, RoleState},
 };
 use crate::{
     LogReader, Message, MessageBody, NotInMemory, Options, Stamp,
@@ -57,7 +57,7 @@ impl RaftGroup {
             Rejected::Stale | Rejected::Probe => {}
             Rejected::Empty => {
                 progress.become_snapshot();
-                self.outbox.snapshot_wanted.push(from);
+                self.outbox.queues().snapshot_wanted.push(from);
             }
         }
         // A refusal of this term proves the leadership as well as consent does.
@@ -121,8 +121,7 @@ impl RaftGroup {
             commit: self.hard_state.commit,
             log: &self.log,
             reader,
-            messages: &mut self.outbox.messages,
-            snapshot_wanted: &mut self.outbox.snapshot_wanted,
+            outbox: &mut self.outbox,
             stamp,
             now,
         };
@@ -178,8 +177,7 @@ struct Sender<'a> {
     commit: Index,
     log: &'a Log,
     reader: &'a mut dyn LogReader,
-    messages: &'a mut Vec<Message>,
-    snapshot_wanted: &'a mut Vec<PeerId>,
+    outbox: &'a mut Outbox,
     stamp: Stamp,
     now: Instant,
 }
@@ -200,7 +198,7 @@ impl Sender<'_> {
             let prev_index = progress.next_index.prev();
             if prev_index < self.log.truncated().index {
                 progress.become_snapshot();
-                self.snapshot_wanted.push(progress.id);
+                self.outbox.queues().snapshot_wanted.push(progress.id);
                 break;
             }
             let prev = self.log.read_position(prev_index, self.reader)?;
@@ -260,6 +258,6 @@ impl Sender<'_> {
     }
 
     fn push(&mut self, to: PeerId, body: MessageBody) {
-        self.messages.push(Message { from: self.options.id, to, term: self.term, body });
+        self.outbox.queues().messages.push(Message { from: self.options.id, to, term: self.term, body });
     }
 }

@@ -122,9 +122,15 @@ pub(super) struct ElectionClock {
     pub(super) random: Random,
 }
 
-/// What the next Ready will say, apart from the log.
+/// What the next Ready will say, apart from the log. Allocated only while there is something: most groups are idle.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
+    queues: Option<Box<Queues>>,
+}
+
+/// The content of an [`Outbox`].
+#[derive(Debug, Default)]
+pub(super) struct Queues {
     pub(super) messages: Vec<Message>,
     pub(super) messages_after_persist: Vec<Message>,
     pub(super) snapshot: Option<SnapshotMeta>,
@@ -208,6 +214,43 @@ impl Leader {
     /// The stamp for a message made now.
     pub(super) fn stamp(&self, now: Instant) -> Stamp {
         Stamp { nonce: self.reads.nonce, sent_at: now }
+    }
+}
+
+impl Outbox {
+    /// To add to it, or to take from it.
+    pub(super) fn queues(&mut self) -> &mut Queues {
+        self.queues.get_or_insert_default()
+    }
+
+    /// To look at it, if there is anything.
+    pub(super) fn peek(&self) -> Option<&Queues> {
+        self.queues.as_deref()
+    }
+
+    /// Everything but what is parked.
+    pub(super) fn take(&mut self) -> Queues {
+        let mut taken = self.queues.take().map_or_else(Queues::default, |queues| *queues);
+        if !taken.parked.is_empty() {
+            self.queues().parked = std::mem::take(&mut taken.parked);
+        }
+        taken
+    }
+
+    /// What is parked.
+    pub(super) fn take_parked(&mut self) -> Vec<Message> {
+        self.queues.as_mut().map(|queues| std::mem::take(&mut queues.parked)).unwrap_or_default()
+    }
+}
+
+impl Queues {
+    /// Whether there is something to say at once. What is parked does not count.
+    pub(super) fn has_output(&self) -> bool {
+        !self.messages.is_empty()
+            || !self.messages_after_persist.is_empty()
+            || !self.reads.is_empty()
+            || !self.snapshot_wanted.is_empty()
+            || self.snapshot.is_some()
     }
 }
 

@@ -175,9 +175,9 @@ impl RaftGroup {
     /// Queues a message that depends on nothing but the term: it leaves at once if that is durable.
     pub(super) fn send(&mut self, message: Message) {
         if message.term > self.persistence.durable.0 {
-            self.outbox.messages_after_persist.push(message);
+            self.outbox.queues().messages_after_persist.push(message);
         } else {
-            self.outbox.messages.push(message);
+            self.outbox.queues().messages.push(message);
         }
     }
 }

@@ -8,8 +8,8 @@ use std::{
 use bytes::Bytes;
 use raft::{Message, MessageBody, Options, RaftGroup, Ready, Role, SnapshotMeta, SnapshotOutcome};
 use types::{
-    Chain, ClusterId, ConfigurationChange, Index, Instant, LogPosition, Peer, PeerId, PeerRole, RegionId, StoreId,
-    Term,
+    Chain, ClusterId, ConfigurationChange, Index, Instant, LogPosition, Peer, PeerId, PeerRole, RegionId,
+    StoreId, Term,
 };
 
 use crate::{
@@ -65,7 +65,11 @@ pub(crate) struct Cluster {
 
 /// The truncation point of every test's group.
 pub(crate) fn first_position() -> LogPosition {
-    LogPosition { index: Index::FIRST, term: Term::FIRST, chain: Chain::of_first_log(ClusterId(7), RegionId(2)) }
+    LogPosition {
+        index: Index::FIRST,
+        term: Term::FIRST,
+        chain: Chain::of_first_log(ClusterId(7), RegionId(2)),
+    }
 }
 
 /// A configuration in which each peer has its own store.
@@ -83,7 +87,11 @@ pub(crate) fn peer(id: u64, role: PeerRole) -> Peer {
 
 /// The change that leads from `present` to these voters and learners: joint if voters change, and then who no longer
 /// votes becomes a learner.
-pub(crate) fn change_to(present: &ConfigurationChange, voters: &[u64], learners: &[u64]) -> ConfigurationChange {
+pub(crate) fn change_to(
+    present: &ConfigurationChange,
+    voters: &[u64],
+    learners: &[u64],
+) -> ConfigurationChange {
     let from = present.configuration();
     let is_joint = from.voters != voters.iter().map(|id| PeerId(*id)).collect::<Vec<_>>();
     let old = from.voters.iter().map(|id| id.0);
@@ -102,7 +110,13 @@ pub(crate) fn change_to(present: &ConfigurationChange, voters: &[u64], learners:
 
 impl Cluster {
     /// Peers `1..=peer_count`, of which `voters` and `learners` form the group; the others are empty.
-    pub(crate) fn new(seed: u64, peer_count: u64, voters: &[u64], learners: &[u64], options: &Options) -> Cluster {
+    pub(crate) fn new(
+        seed: u64,
+        peer_count: u64,
+        voters: &[u64],
+        learners: &[u64],
+        options: &Options,
+    ) -> Cluster {
         let now = Instant::from_millis(1_000);
         let first = configuration(voters, learners);
         let nodes = (1..=peer_count).map(|id| {
@@ -164,7 +178,12 @@ impl Cluster {
         self.with(id, |group, now| group.propose(now, payload))
     }
 
-    pub(crate) fn change(&mut self, id: u64, voters: &[u64], learners: &[u64]) -> Option<raft::Result<Index>> {
+    pub(crate) fn change(
+        &mut self,
+        id: u64,
+        voters: &[u64],
+        learners: &[u64],
+    ) -> Option<raft::Result<Index>> {
         let present = self.node(id).group.as_ref()?.status().configuration.1;
         let change = change_to(&present, voters, learners);
         self.with(id, |group, now| group.propose_conf_change(now, change))
@@ -214,7 +233,9 @@ impl Cluster {
     pub(crate) fn partition(&mut self, sides: &[&[u64]]) {
         self.blocked.clear();
         for (at, side) in sides.iter().enumerate() {
-            for other in sides.iter().enumerate().filter(|(other, _)| *other != at).flat_map(|(_, other)| *other) {
+            for other in
+                sides.iter().enumerate().filter(|(other, _)| *other != at).flat_map(|(_, other)| *other)
+            {
                 self.blocked.extend(side.iter().map(|id| (PeerId(*id), PeerId(*other))));
             }
         }
@@ -348,7 +369,8 @@ impl Cluster {
             self.send(message);
         }
         if ready.must_persist() {
-            let due = self.now + Duration::from_nanos(self.random() % (self.faults.write_max.as_nanos() as u64 + 1));
+            let due = self.now
+                + Duration::from_nanos(self.random() % (self.faults.write_max.as_nanos() as u64 + 1));
             let node = self.nodes.get_mut(&id).expect("it exists");
             let due = node.writes.back().map_or(due, |write| write.due.max(due));
             node.writes.push_back(Write::of(&mut ready, due));
@@ -377,7 +399,10 @@ impl Cluster {
         }
         if !ready.committed.is_empty() {
             for entry in &ready.committed {
-                assert!(node.disk.position(entry.index) == Some(entry.position()), "handed out before it was durable");
+                assert!(
+                    node.disk.position(entry.index) == Some(entry.position()),
+                    "handed out before it was durable"
+                );
             }
             let due = node.applies.back().map_or(self.now, |(due, _)| *due).max(self.now + late);
             node.applies.push_back((due, Applied::Entries(ready.committed)));
@@ -457,7 +482,11 @@ impl Cluster {
                 && group.lease(holder.clock(self.now)).is_some()
             {
                 let known = group.commit_index();
-                assert!(known >= last_committed, "{} has a lease, knows {known} of {last_committed}", holder.id);
+                assert!(
+                    known >= last_committed,
+                    "{} has a lease, knows {known} of {last_committed}",
+                    holder.id
+                );
             }
         }
         let node = self.nodes.get_mut(&id).expect("it exists");
@@ -480,7 +509,8 @@ impl Cluster {
                 let status = group.status();
                 let (index, change) = &status.configuration;
                 let configuration = change.configuration();
-                let ids = |peers: &[PeerId]| peers.iter().map(PeerId::to_string).collect::<Vec<_>>().join(",");
+                let ids =
+                    |peers: &[PeerId]| peers.iter().map(PeerId::to_string).collect::<Vec<_>>().join(",");
                 let mut text = format!(
                     "{}: {:?} term {} log ({}, {}..{}] commit {} applied {} voters {}",
                     node.id,

@@ -83,7 +83,10 @@ impl Disk {
     pub(crate) fn configurations(&self) -> Vec<(Index, ConfigurationChange)> {
         let logged = self.entries.values().filter(|entry| entry.kind == EntryKind::Configuration);
         let decoded = logged.map(|entry| {
-            (entry.index, ConfigurationChange::decode(&entry.payload).expect("only well-formed ones are stored"))
+            (
+                entry.index,
+                ConfigurationChange::decode(&entry.payload).expect("only well-formed ones are stored"),
+            )
         });
         self.base_configuration.clone().into_iter().chain(decoded).collect()
     }
@@ -117,7 +120,12 @@ pub(crate) struct DiskReader<'a> {
 }
 
 impl LogReader for DiskReader<'_> {
-    fn read_entries(&mut self, first: Index, last: Index, bytes_max: usize) -> Result<Vec<Entry>, NotInMemory> {
+    fn read_entries(
+        &mut self,
+        first: Index,
+        last: Index,
+        bytes_max: usize,
+    ) -> Result<Vec<Entry>, NotInMemory> {
         if (self.refuse)() {
             return Err(NotInMemory);
         }

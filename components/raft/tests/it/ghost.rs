@@ -41,7 +41,11 @@ impl Ghost {
         if let Some((index, committed)) = self.committed.iter().next_back() {
             let own = position(*index);
             // The chain covers the whole prefix.
-            assert_eq!(own, Some(*committed), "leader {id} of term {term} lacks what is committed at {index}");
+            assert_eq!(
+                own,
+                Some(*committed),
+                "leader {id} of term {term} lacks what is committed at {index}"
+            );
         }
     }
 

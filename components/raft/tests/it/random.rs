@@ -63,7 +63,11 @@ impl Run {
     fn some_leader(&mut self) -> u64 {
         let leaders = self.cluster.leaders();
         let at = self.cluster.random() as usize;
-        if leaders.is_empty() || self.cluster.chance(50) { self.any_peer() } else { leaders[at % leaders.len()] }
+        if leaders.is_empty() || self.cluster.chance(50) {
+            self.any_peer()
+        } else {
+            leaders[at % leaders.len()]
+        }
     }
 
     fn act(&mut self) {
@@ -121,7 +125,9 @@ impl Run {
         let voters: Vec<u64> = (1..=PEER_COUNT).filter(|id| mask >> id & 1 == 1).collect();
         let learners: Vec<u64> =
             (1..=PEER_COUNT).filter(|id| mask >> (id + 8) & 1 == 1 && !voters.contains(id)).collect();
-        if !voters.is_empty() && self.cluster.change(leader, &voters, &learners).is_some_and(|result| result.is_ok()) {
+        if !voters.is_empty()
+            && self.cluster.change(leader, &voters, &learners).is_some_and(|result| result.is_ok())
+        {
             self.change_count += 1;
         }
     }

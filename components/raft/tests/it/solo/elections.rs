@@ -1,0 +1,277 @@
+//! Votes, pre-votes and the promises that forbid them.
+
+use raft::{MessageBody, Role};
+use types::{Index, Instant, LogPosition, PeerId, Term};
+
+use super::{ELECTION, Solo, append, disk, entries, granted, heartbeat, options, vote_request};
+use crate::{cluster::first_position, disk::Disk};
+
+/// jI#882, checklist row 33: a leader commits an entry in the very term in which a vote request with the log as it was
+/// before is on its way. It must compare with the log as it is, and step down before it votes.
+#[test]
+fn a_vote_is_compared_with_the_log_of_this_moment() {
+    let mut solo = Solo::leader(&[1, 2, 3], &[1, 1]);
+    let before = solo.group.last();
+    solo.propose("late");
+    solo.settle();
+    let stamp = solo.last_stamp();
+    solo.accept(3, solo.group.last().index, stamp);
+    assert_eq!(solo.group.commit_index(), solo.group.last().index);
+    // A leader is bound by its own promise.
+    assert_eq!(granted(&solo.step(2, 3, vote_request(false, false, before))), None);
+    assert_eq!(solo.group.role(), Role::Leader);
+    assert_eq!(solo.group.term(), Term(2));
+    // A transfer's vote is exempt from that, never from the comparison.
+    assert_eq!(granted(&solo.step(2, 3, vote_request(false, true, before))), Some(false));
+    assert_eq!(solo.group.role(), Role::Follower);
+    assert_eq!(solo.group.hard_state().vote, None);
+}
+
+#[test]
+fn a_repeated_request_is_compared_again() {
+    let mut solo = Solo::new(1, disk(&[1, 2, 3], &[1, 1], 1));
+    let last = solo.group.last();
+    assert_eq!(granted(&solo.step(2, 2, vote_request(false, false, last))), Some(true));
+    assert_eq!(granted(&solo.step(2, 2, vote_request(false, false, last))), Some(true));
+    let shorter = entries(&[1])[0].position();
+    assert_eq!(granted(&solo.step(2, 2, vote_request(false, false, shorter))), Some(false));
+    assert_eq!(granted(&solo.step(3, 2, vote_request(false, false, last))), Some(false));
+}
+
+/// D10: whoever acknowledges votes for nobody else for the promise, whatever it believes of the leader.
+#[test]
+fn a_promise_binds_until_it_ends() {
+    let mut solo = Solo::new(1, disk(&[1, 2, 3], &[1], 1));
+    let last = solo.group.last();
+    solo.step(2, 1, heartbeat());
+    solo.group.suspect_leader(solo.now);
+    solo.wait(499);
+    assert_eq!(granted(&solo.step(3, 2, vote_request(false, false, last))), None, "not even an answer");
+    assert_eq!(granted(&solo.step(3, 2, vote_request(true, false, last))), Some(false));
+    assert_eq!(solo.group.term(), Term(1), "a vote that is refused for a promise raises no term");
+    solo.wait(1);
+    assert_eq!(granted(&solo.step(3, 2, vote_request(true, false, last))), Some(true));
+    assert_eq!(granted(&solo.step(3, 2, vote_request(false, false, last))), Some(true));
+}
+
+#[test]
+fn an_append_binds_as_a_heartbeat_does_even_if_it_is_refused() {
+    let mut solo = Solo::new(1, disk(&[1, 2, 3], &[1], 1));
+    let unknown = LogPosition { index: Index(9), ..first_position() };
+    let answers = solo.step(2, 1, append(unknown, &[], 0));
+    assert!(matches!(answers[0].body, MessageBody::AppendRejected { .. }));
+    solo.wait(499);
+    assert_eq!(granted(&solo.step(3, 2, vote_request(false, false, solo.group.last()))), None);
+}
+
+#[test]
+fn a_promise_binds_this_peers_own_campaign() {
+    let mut solo = Solo::new(1, disk(&[1, 2, 3], &[1], 1));
+    solo.step(2, 1, heartbeat());
+    solo.group.suspect_leader(solo.now);
+    solo.group.campaign(solo.now);
+    solo.wait(499);
+    assert!(solo.tick().is_empty());
+    assert_eq!(solo.group.role(), Role::Follower);
+    solo.wait(1 + 50);
+    assert!(!solo.tick().is_empty());
+    assert_eq!(solo.group.role(), Role::PreCandidate);
+}
+
+#[test]
+fn a_forced_vote_is_exempt() {
+    let mut solo = Solo::new(1, disk(&[1, 2, 3], &[1], 1));
+    solo.step(2, 1, heartbeat());
+    assert_eq!(granted(&solo.step(3, 2, vote_request(false, true, solo.group.last()))), Some(true));
+    assert_eq!(solo.group.term(), Term(2));
+}
+
+#[test]
+fn a_restarted_peer_keeps_the_promises_that_it_may_have_given() {
+    let not_before = Instant::from_millis(501);
+    let mut solo = Solo::start(options(1), disk(&[1, 2, 3], &[1], 1), not_before);
+    let last = solo.group.last();
+    solo.group.campaign(solo.now);
+    assert_eq!(solo.group.role(), Role::Follower);
+    solo.now = Instant::from_millis(500);
+    assert_eq!(granted(&solo.step(3, 2, vote_request(false, false, last))), None);
+    assert_eq!(granted(&solo.step(3, 2, vote_request(true, false, last))), Some(false));
+    solo.now = not_before;
+    assert_eq!(granted(&solo.step(3, 2, vote_request(false, false, last))), Some(true));
+}
+
+#[test]
+fn the_only_voter_elects_itself_at_once() {
+    let mut solo = Solo::start(options(1), disk(&[1], &[1, 1], 1), Instant::from_millis(501));
+    // Nobody can hold its promises once the configuration in which it is alone is committed.
+    solo.tick();
+    assert_eq!(solo.group.role(), Role::Leader);
+    assert_eq!(solo.group.commit_index(), Index(4));
+    assert!(solo.group.lease(solo.now).is_some());
+}
+
+/// The leader that made this peer the only voter may still hold a lease on its promise until it knows that committed.
+#[test]
+fn the_only_voter_waits_if_it_cannot_know_that_it_is() {
+    let mut solo_disk = disk(&[1, 2], &[], 1);
+    let alone = crate::cluster::configuration(&[1], &[2]);
+    let mut entry = types::Entry { index: Index(2), term: Term(1), ..types::Entry::default() };
+    entry.kind = types::EntryKind::Configuration;
+    entry.payload = alone.encode();
+    entry.chain = first_position().chain.link(entry.index, entry.term, entry.kind, &entry.payload);
+    solo_disk.entries.insert(entry.index, entry);
+    let mut solo = Solo::start(options(1), solo_disk, Instant::from_millis(501));
+    solo.tick();
+    assert_eq!(solo.group.role(), Role::Follower);
+    solo.now = Instant::from_millis(560);
+    solo.tick();
+    assert_eq!(solo.group.role(), Role::Leader);
+}
+
+#[test]
+fn a_pre_vote_changes_nothing_on_either_side() {
+    let mut candidate = Solo::new(1, disk(&[1, 2, 3], &[1], 1));
+    let before = candidate.group.hard_state();
+    candidate.group.campaign(candidate.now);
+    let requests = candidate.settle();
+    assert_eq!(requests.len(), 2);
+    assert!(requests.iter().all(|request| request.term == Term(2)));
+    assert_eq!(candidate.group.hard_state(), before);
+    assert!(candidate.readies.iter().all(|ready| !ready.must_persist()));
+    let mut voter = Solo::new(2, disk(&[1, 2, 3], &[1], 1));
+    let before = voter.group.hard_state();
+    let answers = voter.step(1, 2, requests[0].body.clone());
+    assert_eq!(granted(&answers), Some(true));
+    assert_eq!(voter.group.hard_state(), before);
+    assert!(voter.readies.iter().all(|ready| !ready.must_persist()));
+}
+
+#[test]
+fn a_pre_vote_is_refused_while_a_leader_is_believed_alive() {
+    let mut solo = Solo::new(1, disk(&[1, 2, 3], &[1], 1));
+    let last = solo.group.last();
+    solo.step(2, 1, heartbeat());
+    solo.wait(599);
+    assert_eq!(granted(&solo.step(3, 2, vote_request(true, false, last))), Some(false));
+    solo.group.suspect_leader(solo.now);
+    assert_eq!(granted(&solo.step(3, 2, vote_request(true, false, last))), Some(true));
+    let mut leader = Solo::leader(&[1, 2, 3], &[1]);
+    leader.wait(2_000);
+    assert_eq!(granted(&leader.step(3, 9, vote_request(true, false, last))), Some(false));
+    assert_eq!(leader.group.role(), Role::Leader);
+}
+
+/// Row 27: the refusal tells a pre-candidate of a later term, but does not depose a leader.
+#[test]
+fn a_late_refusal_of_a_pre_vote_deposes_nobody() {
+    let mut leader = Solo::leader(&[1, 2, 3], &[1]);
+    leader.step(3, 9, MessageBody::VoteResponse { is_pre_vote: true, is_granted: false });
+    assert_eq!(leader.group.role(), Role::Leader);
+    let mut candidate = Solo::new(1, disk(&[1, 2, 3], &[1], 1));
+    candidate.group.campaign(candidate.now);
+    candidate.step(3, 9, MessageBody::VoteResponse { is_pre_vote: true, is_granted: false });
+    assert_eq!(candidate.group.term(), Term(9));
+    assert_eq!(candidate.group.role(), Role::Follower);
+}
+
+/// The own vote counts, and the requests for the others' leave, only when it is durable.
+#[test]
+fn the_own_vote_is_durable_before_anyone_hears_of_it() {
+    let mut solo = Solo::new(1, disk(&[1, 2, 3], &[1], 1));
+    solo.group.campaign(solo.now);
+    solo.settle();
+    solo.step_only(2, 2, MessageBody::VoteResponse { is_pre_vote: true, is_granted: true });
+    assert_eq!(solo.group.role(), Role::Candidate);
+    assert!(solo.take_ready().is_empty());
+    // An answer may even overtake the news of the own write.
+    solo.step_only(2, 2, MessageBody::VoteResponse { is_pre_vote: false, is_granted: true });
+    assert_eq!(solo.group.role(), Role::Candidate);
+    let requests = solo.write_one();
+    assert_eq!(requests.len(), 2);
+    assert_eq!(solo.group.role(), Role::Leader);
+}
+
+#[test]
+fn a_vote_leaves_when_it_is_durable() {
+    let mut solo = Solo::new(1, disk(&[1, 2, 3], &[1], 1));
+    solo.step_only(2, 2, vote_request(false, false, solo.group.last()));
+    assert!(solo.take_ready().is_empty());
+    assert_eq!(solo.disk.hard_state.vote, None);
+    let answers = solo.write_one();
+    assert_eq!(granted(&answers), Some(true));
+    assert_eq!(solo.disk.hard_state.vote, Some(PeerId(2)));
+}
+
+#[test]
+fn an_empty_peer_answers_votes_but_not_in_term_one() {
+    let mut solo = Solo::new(4, Disk::default());
+    assert_eq!(solo.group.deadline(), Instant::MAX);
+    assert_eq!(granted(&solo.step(2, 1, vote_request(false, false, first_position()))), Some(false));
+    assert_eq!(granted(&solo.step(2, 2, vote_request(true, false, first_position()))), Some(true));
+    assert_eq!(granted(&solo.step(2, 2, vote_request(false, false, first_position()))), Some(true));
+    solo.group.campaign(solo.now);
+    assert_eq!(solo.group.role(), Role::Follower);
+}
+
+#[test]
+fn a_leader_without_a_quorum_steps_down() {
+    let mut solo = Solo::leader(&[1, 2, 3], &[1]);
+    let stamp = solo.last_stamp();
+    solo.wait(100);
+    solo.answer_heartbeat(2, stamp);
+    // A tick each time that one is due, as a store does.
+    let silent_since = solo.now;
+    while solo.group.role() == Role::Leader {
+        solo.now = solo.group.deadline().max(solo.now);
+        solo.tick();
+    }
+    assert_eq!(solo.now, silent_since + ELECTION);
+}
+
+/// A process that was stopped has heard nobody, which says nothing about the others.
+#[test]
+fn a_leader_that_slept_asks_before_it_steps_down() {
+    let mut solo = Solo::leader(&[1, 2, 3], &[1]);
+    solo.wait(5_000);
+    let asked = solo.tick();
+    assert_eq!(asked.len(), 2);
+    assert_eq!(solo.group.role(), Role::Leader);
+    let stamp = solo.last_stamp();
+    solo.wait(2);
+    solo.answer_heartbeat(3, stamp);
+    solo.wait(590);
+    solo.tick();
+    assert_eq!(solo.group.role(), Role::Leader);
+    solo.wait(2_000);
+    solo.tick();
+    solo.wait(200);
+    solo.tick();
+    assert_eq!(solo.group.role(), Role::Follower, "once only");
+}
+
+/// Two pre-candidates with equal logs would each grant the other and split the vote.
+#[test]
+fn of_two_equal_rivals_one_gives_way() {
+    let ask = |id: u64, rival: u64| {
+        let mut solo = Solo::new(id, disk(&[1, 2, 3], &[1], 1));
+        solo.group.campaign(solo.now);
+        solo.settle();
+        granted(&solo.step(rival, 2, vote_request(true, false, solo.group.last())))
+    };
+    assert_eq!((ask(1, 2), ask(2, 1)), (Some(true), Some(false)));
+}
+
+#[test]
+fn a_split_names_a_leader_that_leads_at_once() {
+    let mut first = disk(&[1, 2, 3], &[], 1);
+    first.hard_state.vote = Some(PeerId(1));
+    let mut solo = Solo::new(1, first);
+    solo.group.lead_at_birth(solo.now);
+    let sent = solo.settle();
+    assert_eq!(solo.group.role(), Role::Leader);
+    assert_eq!(solo.group.term(), Term(1));
+    assert_eq!(sent.len(), 2);
+    let stamp = solo.last_stamp();
+    solo.accept(2, Index(2), stamp);
+    assert_eq!(solo.group.commit_index(), Index(2));
+}
