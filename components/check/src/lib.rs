@@ -11,4 +11,5 @@
 //!
 //! Start reading at [`history::History`] and [`cluster::Invariant`].
 
+pub mod cluster;
 pub mod history;
