@@ -28,7 +28,7 @@ impl Service<http::Request<Body>> for Recorder {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        self.0.lock().unwrap().push(request.uri().path().to_owned());
+        self.0.lock().expect("nothing panics under this lock").push(request.uri().path().to_owned());
         std::future::pending()
     }
 }
@@ -38,7 +38,8 @@ fn path_of<F: Future>(call: impl FnOnce(Recorder) -> F) -> String {
     let recorder = Recorder::default();
     let future = pin!(call(recorder.clone()));
     assert!(future.poll(&mut Context::from_waker(Waker::noop())).is_pending());
-    recorder.0.lock().unwrap().pop().unwrap()
+    let path = recorder.0.lock().expect("nothing panics under this lock").pop();
+    path.expect("a client calls its service when it is first polled")
 }
 
 macro_rules! check {

@@ -15,14 +15,9 @@ fn number(number: u64, value: u64) -> Vec<u8> {
     [varint(number << 3), varint(value)].concat()
 }
 
-fn varint(mut value: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while value >= 0x80 {
-        bytes.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-    bytes
+fn varint(value: u64) -> Vec<u8> {
+    let low = value.to_le_bytes()[0];
+    if value < 0x80 { vec![low] } else { [vec![low | 0x80], varint(value >> 7)].concat() }
 }
 
 /// Both ways: the message has these bytes, and these bytes are the message.
@@ -309,7 +304,7 @@ fn placement_answers() {
         header: header.clone(),
         region: Some(region()),
         leader: Some(peer(7, 8)),
-        down_peers: vec![down.clone()],
+        down_peers: vec![down],
         pending_peers: vec![peer(7, 8)],
     };
     let head = [header_bytes.clone(), bytes(2, region_bytes()), bytes(3, peer_bytes(7, 8))].concat();
@@ -360,18 +355,13 @@ fn placement_answers() {
 fn placement_requests() {
     let header = Some(pdpb::RequestHeader { cluster_id: 1, sender_id: 2 });
     let header_bytes = bytes(1, [number(1, 1), number(2, 2)].concat());
-    let get = pdpb::GetRegionRequest { header: header.clone(), region_key: "k".into(), need_buckets: true };
+    let get = pdpb::GetRegionRequest { header, region_key: "k".into(), need_buckets: true };
     check(get, &[header_bytes.clone(), bytes(2, "k"), number(3, 1)]);
-    let scan = pdpb::ScanRegionsRequest {
-        header: header.clone(),
-        start_key: "a".into(),
-        limit: 64,
-        end_key: "b".into(),
-    };
+    let scan = pdpb::ScanRegionsRequest { header, start_key: "a".into(), limit: 64, end_key: "b".into() };
     check(scan, &[header_bytes.clone(), bytes(2, "a"), number(3, 64), bytes(4, "b")]);
     let range = pdpb::KeyRange { start_key: "a".into(), end_key: "b".into() };
     let scans = pdpb::BatchScanRegionsRequest {
-        header: header.clone(),
+        header,
         need_buckets: true,
         ranges: vec![range],
         limit: 5,
@@ -380,7 +370,7 @@ fn placement_requests() {
     let range = [bytes(1, "a"), bytes(2, "b")].concat();
     check(scans, &[header_bytes.clone(), number(2, 1), bytes(3, range), number(4, 5), number(5, 1)]);
     let query = pdpb::QueryRegionRequest {
-        header: header.clone(),
+        header,
         need_buckets: true,
         ids: vec![2],
         keys: vec!["k".into()],

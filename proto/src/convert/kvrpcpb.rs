@@ -230,10 +230,9 @@ mod tests {
             ttls: ttls.to_vec(),
             ..wire::RawBatchPutRequest::default()
         };
-        match Command::try_from(request)? {
-            Command::BatchPut { pairs } => Ok(pairs.iter().map(|pair| pair.ttl_seconds).collect()),
-            other => panic!("{other:?}"),
-        }
+        let command = Command::try_from(request)?;
+        let Command::BatchPut { pairs } = command else { panic!("{command:?}") };
+        Ok(pairs.iter().map(|pair| pair.ttl_seconds).collect())
     }
 
     #[test]
@@ -277,9 +276,10 @@ mod tests {
 
     #[test]
     fn swaps_say_what_is_expected_and_what_becomes_of_the_key() {
-        let swap = |request: wire::RawCasRequest| match Command::try_from(request) {
-            Ok(Command::CompareAndSwap(swap)) => (swap.expected, swap.replacement),
-            other => panic!("{other:?}"),
+        let swap = |request: wire::RawCasRequest| {
+            let command = Command::try_from(request).unwrap();
+            let Command::CompareAndSwap(swap) = command else { panic!("{command:?}") };
+            (swap.expected, swap.replacement)
         };
         let plain = wire::RawCasRequest { key: "k".into(), value: "v".into(), ..Default::default() };
         assert_eq!(swap(plain.clone()), (Some(Bytes::new()), Some("v".into())));
