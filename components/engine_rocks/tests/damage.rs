@@ -1,0 +1,215 @@
+//! What the engines refuse to open, and what they open all the same.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test fails where it unwraps; bytes repeat"
+)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use engine::{Error, KvEngine, LogBatch, LogEngine, LogWrite};
+use engine_rocks::{BlockCache, Options, RocksKv, RocksLog};
+use tempfile::TempDir;
+use types::{Chain, Entry, EntryKind, Index, RegionId, Term};
+
+const REGION: RegionId = RegionId(7);
+
+fn options() -> Options {
+    Options { block_cache: BlockCache::new(1 << 20), ..Options::default() }
+}
+
+/// A log to which the entries with these payload lengths were written, a synced batch for each, and which was killed.
+fn written(payload_lens: &[usize], options: &Options) -> (TempDir, Vec<Entry>) {
+    let folder = tempfile::tempdir().unwrap();
+    let log = RocksLog::open(folder.path(), options).unwrap();
+    let mut chain = Chain(1);
+    let mut entries = Vec::new();
+    for (at, len) in payload_lens.iter().enumerate() {
+        let (index, payload) = (Index(at as u64 + 2), Bytes::from(vec![at as u8 + 1; *len]));
+        chain = chain.link(index, Term(1), EntryKind::Command, &payload);
+        entries.push(Entry { index, term: Term(1), kind: EntryKind::Command, payload, chain });
+        let write = LogWrite {
+            region_id: REGION,
+            entries: entries[at..].to_vec(),
+            previous_last_index: index.prev(),
+            ..LogWrite::default()
+        };
+        log.write(&LogBatch { writes: vec![write], ..LogBatch::default() }, true).unwrap();
+    }
+    (folder, entries)
+}
+
+fn read(log: &RocksLog) -> Vec<Entry> {
+    log.read_entries(REGION, Index(2), Index(u64::MAX), usize::MAX).unwrap()
+}
+
+/// The write-ahead files, oldest first.
+fn log_files(folder: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let mut paths: Vec<_> =
+        paths.filter(|path| path.extension().is_some_and(|ending| ending == "log")).collect();
+    paths.sort();
+    paths
+}
+
+/// A copy of a folder, to be damaged.
+fn copy(folder: &Path) -> TempDir {
+    let target = tempfile::tempdir().unwrap();
+    for file in fs::read_dir(folder).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), target.path().join(file.file_name())).unwrap();
+    }
+    target
+}
+
+fn assert_refused(result: Result<RocksLog, Error>, what: &str) {
+    match result {
+        Ok(_) => panic!("opened in spite of {what}"),
+        Err(Error::Corruption { message, .. }) => {
+            assert!(message.contains("rebuild this store under a new id"), "{what}: {message}");
+        }
+        Err(other) => panic!("{what}: {other}"),
+    }
+}
+
+#[test]
+fn a_last_record_cut_short_is_dropped_wherever_the_cut_is() {
+    let (folder, entries) = written(&[10, 40_000, 300], &options());
+    let path = log_files(folder.path()).pop().unwrap();
+    let bytes = fs::read(&path).unwrap();
+    // The last record holds 300 bytes of payload and about 60 of its own.
+    for cut in (1..330).step_by(7).chain([1, 2, 299, 329]) {
+        let copy = copy(folder.path());
+        let target = copy.path().join(path.file_name().unwrap());
+        fs::write(&target, &bytes[..bytes.len() - cut]).unwrap();
+        let log = RocksLog::open(copy.path(), &options())
+            .unwrap_or_else(|error| panic!("{cut} bytes cut: {error}"));
+        assert_eq!(read(&log), entries[..2], "{cut} bytes cut");
+        drop(log);
+        assert_eq!(read(&RocksLog::open(copy.path(), &options()).unwrap()), entries[..2]);
+    }
+    // A cut inside a record of several parts.
+    let copy = copy(folder.path());
+    fs::write(copy.path().join(path.file_name().unwrap()), &bytes[..35_000]).unwrap();
+    assert_eq!(read(&RocksLog::open(copy.path(), &options()).unwrap()), entries[..1]);
+}
+
+#[test]
+fn a_flipped_bit_is_refused_or_harmless() {
+    let (folder, entries) = written(&[10, 33_000, 200, 20], &options());
+    let path = log_files(folder.path()).pop().unwrap();
+    let bytes = fs::read(&path).unwrap();
+    // Every byte of the heads and near them, and some of the long payload.
+    let near_records = (0..200).chain(32_700..bytes.len());
+    for at in near_records.chain((200..32_700).step_by(3_000)) {
+        let copy = copy(folder.path());
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1 << (at % 8);
+        fs::write(copy.path().join(path.file_name().unwrap()), damaged).unwrap();
+        match RocksLog::open(copy.path(), &options()) {
+            Ok(log) => {
+                assert_eq!(read(&log), entries, "byte {at} was flipped, and entries vanished without a word")
+            }
+            refused @ Err(_) => assert_refused(refused, &format!("a flipped bit in byte {at}")),
+        }
+    }
+}
+
+#[test]
+fn a_block_of_zeros_is_refused() {
+    let (folder, _) = written(&[10, 200_000, 300], &options());
+    let path = log_files(folder.path()).pop().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[65_536..98_304].fill(0);
+    fs::write(&path, bytes).unwrap();
+    assert_refused(RocksLog::open(folder.path(), &options()), "a block of zeros");
+}
+
+#[test]
+fn an_older_file_cut_short_is_refused() {
+    // Each memtable is changed after one write; the copy is made before RocksDB has written the old ones out.
+    let options = Options { log_memtable_bytes: 1 << 20, ..options() };
+    let source = tempfile::tempdir().unwrap();
+    let log = RocksLog::open(source.path(), &options).unwrap();
+    let mut found = None;
+    for at in 0..200_u64 {
+        let entry =
+            Entry { index: Index(at + 2), payload: vec![at as u8; 300_000].into(), ..Entry::default() };
+        let write = LogWrite {
+            region_id: REGION,
+            entries: vec![entry],
+            previous_last_index: Index(at + 1),
+            ..LogWrite::default()
+        };
+        log.write(&LogBatch { writes: vec![write], ..LogBatch::default() }, true).unwrap();
+        let files = log_files(source.path());
+        let is_written = |path: &PathBuf| fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0);
+        if files.len() >= 2 && files.iter().all(is_written) {
+            let copy = copy(source.path());
+            if log_files(copy.path())
+                == files.iter().map(|file| copy.path().join(file.file_name().unwrap())).collect::<Vec<_>>()
+            {
+                found = Some(copy);
+                break;
+            }
+        }
+    }
+    let folder = found.expect("in two hundred writes one meets two files");
+    let oldest = log_files(folder.path()).remove(0);
+    let len = fs::metadata(&oldest).unwrap().len();
+    drop(log);
+    fs::File::options().write(true).open(&oldest).unwrap().set_len(len - 10).unwrap();
+    assert_refused(RocksLog::open(folder.path(), &options), "an older file cut short");
+}
+
+#[test]
+fn a_missing_current_file_is_refused() {
+    let (folder, _) = written(&[10], &options());
+    fs::remove_file(folder.path().join("CURRENT")).unwrap();
+    assert_refused(RocksLog::open(folder.path(), &options()), "a missing CURRENT");
+}
+
+#[test]
+fn a_folder_in_use_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log_path, kv_path) = (folder.path().join("log"), folder.path().join("kv"));
+    let log = RocksLog::open(&log_path, &options()).unwrap();
+    let kv = RocksKv::open(&kv_path, &options()).unwrap();
+    let messages = [
+        RocksLog::open(&log_path, &options()).err().unwrap().to_string(),
+        RocksKv::open(&kv_path, &options()).err().unwrap().to_string(),
+    ];
+    for message in messages {
+        assert!(message.contains("already in use by another process"), "{message}");
+    }
+    // A snapshot keeps the folder, too.
+    let snapshot = kv.snapshot();
+    drop((log, kv));
+    assert!(RocksKv::open(&kv_path, &options()).is_err());
+    drop(snapshot);
+    RocksLog::open(&log_path, &options()).unwrap();
+    RocksKv::open(&kv_path, &options()).unwrap();
+}
+
+#[test]
+fn damage_in_files_of_the_kv_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let kv = RocksKv::open(folder.path(), &options()).unwrap();
+    let mut batch = engine::KvBatch::new();
+    (0..1000_u32).for_each(|at| batch.put(&[&at.to_be_bytes()], &[&[at as u8; 100]]));
+    kv.write(&batch).unwrap();
+    kv.flush().unwrap();
+    drop(kv);
+    let is_table = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "sst");
+    let table = fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path()).find(is_table).unwrap();
+    let mut bytes = fs::read(&table).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&table, bytes).unwrap();
+    let kv = RocksKv::open(folder.path(), &options()).unwrap();
+    let result = kv.get(&0_u32.to_be_bytes());
+    assert!(matches!(result, Err(Error::Corruption { .. })), "{result:?}");
+}
