@@ -21,10 +21,6 @@ impl Ghost {
         self.committed.keys().next_back().copied().unwrap_or_default()
     }
 
-    pub(crate) fn committed(&self, index: Index) -> Option<LogPosition> {
-        self.committed.get(&index).copied()
-    }
-
     /// Election safety, and leader completeness: `position` says what the new leader's log holds.
     pub(crate) fn on_leader(
         &mut self,

@@ -1,4 +1,10 @@
 //! Tests of the Raft group through its public interface: scripts, named scenarios, and random clusters.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
+    clippy::print_stdout,
+    reason = "tests look at few kinds of messages, and their numbers are small"
+)]
 
 #[cfg(test)]
 mod cluster;
