@@ -15,6 +15,15 @@
 
 pub mod core;
 mod error;
+#[cfg(feature = "grpc")]
+mod grpc;
+#[cfg(feature = "grpc")]
+mod kv;
 pub mod limits;
 
 pub use error::{Cause, Error, Result};
+#[cfg(feature = "grpc")]
+pub use grpc::{Credentials, Options};
+#[cfg(feature = "grpc")]
+pub use kv::{Checksum, Client, Swap, Ttl};
+pub use types::KeyRange;

@@ -24,3 +24,27 @@ pub const BACKOFF_MAX: Duration = Duration::from_millis(500);
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// After this long an operation is not tried again.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Calls in one message of a store's stream.
+pub const MESSAGE_CALLS_MAX: usize = 512;
+/// Bytes of keys and values after which a message takes no further call: a large one does not hold up those behind it for
+/// long, and stays far below what a store decodes.
+pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// The largest message that is decoded: a page of large values.
+pub const MESSAGE_DECODE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// How often calls are looked through for those whose time has passed.
+pub const SWEEP_INTERVAL: Duration = Duration::from_millis(50);
+/// How long a connection may take to come about.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long one endpoint may take to answer a question to placement.
+pub const PLACEMENT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Questions to placement that are under way at once: operations that miss the same region wait for the first of them.
+pub const LOOKUPS_MAX: usize = 2;
+/// Bytes that may be under way on a connection, and on its stream, before the receiver has taken them.
+pub const WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// Bytes of the longest key that a lookup is made for.
+pub const KEY_BYTES_MAX: usize = 8 * 1024;
+/// How often a silent connection is probed.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a probe may stay without an answer.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
