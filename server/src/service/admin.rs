@@ -1,0 +1,349 @@
+//! Operators' verbs. Every store takes them; what another store must do is passed on to it, once.
+
+use std::sync::Arc;
+
+use placement::{PlacementAnswer, PlacementCall, RegionRoute, limits::SCAN_REGIONS_MAX};
+use proto::{
+    admin::{self, admin_client::AdminClient, admin_server},
+    placement as wire,
+};
+use store::{AdminAction, AdminRequest, Responder};
+use tokio::{sync::oneshot, time::timeout};
+use tonic::{Request, Response, Status};
+use transport::dial;
+use types::{KeyRange, Peer, PeerRole, RegionId, StoreId};
+
+use super::{
+    admin_convert::{operation_row, region_view, settings_row, store_view},
+    key_mode_of_number,
+    limits::FORWARD_TIMEOUT,
+    pd::{other_answer, status_of},
+    tikv::not_started,
+};
+use crate::{
+    book::{record_of, row_of},
+    state::{Running, State},
+};
+
+/// Set in a request that one store passes on to another.
+const FORWARDED: &str = "sheaf-forwarded";
+
+pub(super) struct Admin {
+    state: Arc<State>,
+}
+
+impl Admin {
+    pub(super) fn new(state: Arc<State>) -> Admin {
+        Admin { state }
+    }
+
+    fn running(&self) -> Result<&Running, Status> {
+        self.state.running().ok_or_else(not_started)
+    }
+
+    /// A region with its leader; the placement group too, which no directory has.
+    async fn route(&self, running: &Running, region_id: RegionId) -> Result<RegionRoute, Status> {
+        if region_id == RegionId::PLACEMENT
+            && let Some(picture) = running.store.region(region_id)
+            && let Some(region) = picture.region
+        {
+            let region = Arc::unwrap_or_clone(region);
+            return Ok(RegionRoute { region, leader: picture.leader, down_peers: vec![], pending_peers: vec![] });
+        }
+        match running.ask(PlacementCall::GetRegionById { region_id }).await.map_err(status_of)? {
+            PlacementAnswer::Region(Some(route)) => Ok(route),
+            PlacementAnswer::Region(None) => Err(Status::not_found(format!("there is no region {region_id}"))),
+            other => Err(other_answer(&other)),
+        }
+    }
+
+    /// Moves the voters of a region to exactly these stores.
+    async fn move_peers(
+        &self,
+        region_id: RegionId,
+        store_ids: Vec<StoreId>,
+    ) -> Result<Response<admin::OperationStarted>, Status> {
+        let call = PlacementCall::MovePeers { region_id, store_ids };
+        match self.running()?.ask(call).await.map_err(status_of)? {
+            PlacementAnswer::OperationStarted { operation_id } => {
+                Ok(Response::new(admin::OperationStarted { operation_id }))
+            }
+            other => Err(other_answer(&other)),
+        }
+    }
+
+    /// The stores of a region's peers as they are, changed by `change`.
+    async fn change_stores(
+        &self,
+        region_id: u64,
+        change: impl FnOnce(&mut Vec<StoreId>) -> Result<(), Status>,
+    ) -> Result<Response<admin::OperationStarted>, Status> {
+        let region_id = RegionId(region_id);
+        let route = self.route(self.running()?, region_id).await?;
+        let mut store_ids: Vec<StoreId> = route.region.peers.iter().map(|peer| peer.store_id).collect();
+        change(&mut store_ids)?;
+        self.move_peers(region_id, store_ids).await
+    }
+
+    /// Lets a peer of a region that is led here lead it.
+    async fn transfer_here(&self, running: &Running, route: &RegionRoute, to: Peer) -> Result<(), Status> {
+        let (sender, receiver) = oneshot::channel();
+        running.store.admin(AdminRequest {
+            region_id: route.region.id,
+            epoch: None,
+            action: AdminAction::TransferLeader(to.id),
+            responder: Responder::new(move |result| drop(sender.send(result))),
+        });
+        let result = timeout(FORWARD_TIMEOUT, receiver).await.map_err(|_| {
+            Status::deadline_exceeded("the transfer was not finished in time; it may still happen")
+        })?;
+        let result = result.map_err(|_| Status::unavailable("the store is stopping"))?;
+        result.map_err(|error| Status::failed_precondition(error.to_string()))
+    }
+
+    /// Lets the store that leads the region do it.
+    async fn transfer_there(&self, leader: StoreId, request: admin::TransferLeaderRequest) -> Result<(), Status> {
+        let address = self.state.book.address_of(leader).ok_or_else(|| {
+            Status::unavailable(format!("the address of store {leader}, which leads the region, is not known"))
+        })?;
+        let channel = dial(self.state.credentials, &address, 1 << 20)
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        let mut request = Request::new(request);
+        request.metadata_mut().insert(FORWARDED, tonic::metadata::MetadataValue::from_static("1"));
+        let answer = timeout(FORWARD_TIMEOUT, AdminClient::new(channel).transfer_leader(request)).await;
+        answer.map_err(|_| Status::deadline_exceeded(format!("no answer of store {leader}")))??;
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl admin_server::Admin for Admin {
+    async fn init(
+        &self,
+        request: Request<admin::InitRequest>,
+    ) -> Result<Response<admin::InitResponse>, Status> {
+        let key_mode = key_mode_of_number(request.into_inner().keys)
+            .filter(|mode| *mode != placement::KeyMode::Txn)
+            .ok_or_else(|| Status::invalid_argument("keys are raw or keyspaces in this version"))?;
+        let (cluster_id, was_initialized) =
+            self.state.init(key_mode).await.map_err(Status::failed_precondition)?;
+        Ok(Response::new(admin::InitResponse { cluster_id: cluster_id.0, was_initialized }))
+    }
+
+    async fn cluster_status(
+        &self,
+        _: Request<admin::ClusterStatusRequest>,
+    ) -> Result<Response<admin::ClusterStatusResponse>, Status> {
+        let Some(running) = self.state.running() else {
+            let warnings = vec!["this store belongs to no cluster yet: run `sheaf init`".to_owned()];
+            return Ok(Response::new(admin::ClusterStatusResponse { warnings, ..Default::default() }));
+        };
+        let cluster = match running.ask(PlacementCall::ClusterInfo).await.map_err(status_of)? {
+            PlacementAnswer::Cluster(cluster) => cluster,
+            other => return Err(other_answer(&other)),
+        };
+        let stores = match running.ask(PlacementCall::GetAllStores { is_without_removed: true }).await {
+            Ok(PlacementAnswer::Stores(stores)) => stores,
+            Ok(other) => return Err(other_answer(&other)),
+            Err(error) => return Err(status_of(error)),
+        };
+        let call = PlacementCall::ScanRegions { range: KeyRange::ALL, limit: 0 };
+        let routes = match running.ask(call).await.map_err(status_of)? {
+            PlacementAnswer::Regions(routes) => routes,
+            other => return Err(other_answer(&other)),
+        };
+        let without_leader = routes.iter().filter(|route| route.leader.is_none()).count();
+        let mut warnings = Vec::new();
+        for picture in stores.iter().filter(|picture| !picture.is_live) {
+            warnings.push(format!(
+                "store {} at {} was not heard for ten seconds",
+                picture.record.id, picture.record.address
+            ));
+        }
+        if routes.len() >= SCAN_REGIONS_MAX {
+            warnings.push(format!("only the first {SCAN_REGIONS_MAX} regions are counted"));
+        }
+        let group = running.store.region(RegionId::PLACEMENT).and_then(|picture| picture.region);
+        Ok(Response::new(admin::ClusterStatusResponse {
+            settings: Some(settings_row(cluster.settings)),
+            placement_group: group.map(|region| Arc::unwrap_or_clone(region).into()),
+            placement_leader_store_id: cluster.placement_leader.map_or(0, |store| store.0),
+            region_count: routes.len() as u64,
+            regions_without_leader_count: without_leader as u64,
+            stores: stores.into_iter().map(store_view).collect(),
+            warnings,
+        }))
+    }
+
+    async fn list_stores(
+        &self,
+        request: Request<admin::ListStoresRequest>,
+    ) -> Result<Response<admin::ListStoresResponse>, Status> {
+        let call = PlacementCall::GetAllStores { is_without_removed: !request.into_inner().has_removed };
+        match self.running()?.ask(call).await.map_err(status_of)? {
+            PlacementAnswer::Stores(stores) => {
+                let stores = stores.into_iter().map(store_view).collect();
+                Ok(Response::new(admin::ListStoresResponse { stores }))
+            }
+            other => Err(other_answer(&other)),
+        }
+    }
+
+    async fn list_regions(
+        &self,
+        request: Request<admin::ListRegionsRequest>,
+    ) -> Result<Response<admin::ListRegionsResponse>, Status> {
+        let request = request.into_inner();
+        let range = request.range.map(KeyRange::from).unwrap_or_default();
+        let call = PlacementCall::ScanRegions { range: range.clone(), limit: request.limit };
+        let routes = match self.running()?.ask(call).await.map_err(status_of)? {
+            PlacementAnswer::Regions(routes) => routes,
+            other => return Err(other_answer(&other)),
+        };
+        // The last region of the page tells where the next one begins, unless it holds the end of what was asked for.
+        let last_end = routes.last().map(|route| route.region.range.end_key.clone());
+        let next_key = last_end
+            .filter(|end_key| !end_key.is_empty() && (range.end_key.is_empty() || *end_key < range.end_key));
+        let store_id = StoreId(request.store_id);
+        let regions = routes
+            .into_iter()
+            .filter(|route| store_id.0 == 0 || route.region.find_peer_on(store_id).is_some())
+            .map(region_view)
+            .collect();
+        Ok(Response::new(admin::ListRegionsResponse { regions, next_key }))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<admin::TransferLeaderRequest>,
+    ) -> Result<Response<admin::OperationStarted>, Status> {
+        let running = self.running()?;
+        let is_forwarded = request.metadata().contains_key(FORWARDED);
+        let request = request.into_inner();
+        let route = self.route(running, RegionId(request.region_id)).await?;
+        let to = route.region.find_peer_on(StoreId(request.to_store_id)).ok_or_else(|| {
+            Status::failed_precondition(format!(
+                "region {} has no peer on store {}",
+                request.region_id, request.to_store_id
+            ))
+        })?;
+        if to.role != PeerRole::Voter {
+            return Err(Status::failed_precondition("its peer there is not a voter yet"));
+        }
+        match route.leader {
+            Some(leader) if leader.id == to.id => {}
+            Some(leader) if leader.store_id != running.ident.store_id && !is_forwarded => {
+                self.transfer_there(leader.store_id, request).await?;
+            }
+            Some(_) => self.transfer_here(running, &route, to).await?,
+            None => return Err(Status::unavailable(format!("region {} has no leader now", request.region_id))),
+        }
+        Ok(Response::new(admin::OperationStarted { operation_id: 0 }))
+    }
+
+    async fn add_peer(
+        &self,
+        request: Request<admin::AddPeerRequest>,
+    ) -> Result<Response<admin::OperationStarted>, Status> {
+        let request = request.into_inner();
+        if request.is_learner {
+            return Err(Status::unimplemented("this version has learners only on their way to being voters"));
+        }
+        let store_id = StoreId(request.store_id);
+        self.change_stores(request.region_id, |stores| {
+            if stores.contains(&store_id) {
+                return Err(Status::already_exists(format!("it has a peer on store {store_id}")));
+            }
+            stores.push(store_id);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn remove_peer(
+        &self,
+        request: Request<admin::RemovePeerRequest>,
+    ) -> Result<Response<admin::OperationStarted>, Status> {
+        let request = request.into_inner();
+        let store_id = StoreId(request.store_id);
+        self.change_stores(request.region_id, |stores| {
+            if !stores.contains(&store_id) {
+                return Err(Status::not_found(format!("it has no peer on store {store_id}")));
+            }
+            stores.retain(|store| *store != store_id);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn move_peers(
+        &self,
+        request: Request<admin::MovePeersRequest>,
+    ) -> Result<Response<admin::OperationStarted>, Status> {
+        let request = request.into_inner();
+        let store_ids = request.store_ids.into_iter().map(StoreId).collect();
+        self.move_peers(RegionId(request.region_id), store_ids).await
+    }
+
+    async fn split_region(
+        &self,
+        _: Request<admin::SplitRegionRequest>,
+    ) -> Result<Response<admin::OperationStarted>, Status> {
+        Err(Status::unimplemented("this version does not split regions"))
+    }
+
+    async fn drain(
+        &self,
+        _: Request<admin::DrainRequest>,
+    ) -> Result<Response<admin::OperationStarted>, Status> {
+        Err(Status::unimplemented("this version does not drain stores: move their peers one by one"))
+    }
+
+    async fn list_operations(
+        &self,
+        request: Request<admin::ListOperationsRequest>,
+    ) -> Result<Response<admin::ListOperationsResponse>, Status> {
+        let request = request.into_inner();
+        let operations = match self.running()?.ask(PlacementCall::ListOperations).await.map_err(status_of)? {
+            PlacementAnswer::Operations(operations) => operations,
+            other => return Err(other_answer(&other)),
+        };
+        let is_wanted = |row: &wire::OperationRow| {
+            (request.operation_id == 0 || row.id == request.operation_id)
+                && (request.region_id == 0 || row.region_id == request.region_id)
+                && (request.has_ended || row.state == i32::from(wire::OperationState::Running))
+        };
+        let operations = operations.into_iter().map(operation_row).filter(is_wanted).collect();
+        Ok(Response::new(admin::ListOperationsResponse { operations }))
+    }
+
+    async fn cancel_operation(
+        &self,
+        request: Request<admin::CancelOperationRequest>,
+    ) -> Result<Response<admin::CancelOperationResponse>, Status> {
+        let operation_id = request.into_inner().operation_id;
+        match self.running()?.ask(PlacementCall::CancelOperation { operation_id }).await.map_err(status_of)? {
+            PlacementAnswer::Done => Ok(Response::new(admin::CancelOperationResponse {})),
+            other => Err(other_answer(&other)),
+        }
+    }
+
+    async fn register_store(
+        &self,
+        request: Request<wire::RegisterStore>,
+    ) -> Result<Response<wire::RegisterStoreResponse>, Status> {
+        let row = request.into_inner().store.ok_or_else(|| Status::invalid_argument("no store is named"))?;
+        let call = PlacementCall::RegisterStore { record: record_of(row) };
+        match self.running()?.ask(call).await.map_err(status_of)? {
+            PlacementAnswer::Registered { store_id, settings, stores } => {
+                Ok(Response::new(wire::RegisterStoreResponse {
+                    store_id: store_id.0,
+                    settings: Some(settings_row(settings)),
+                    stores: stores.into_iter().map(row_of).collect(),
+                }))
+            }
+            other => Err(other_answer(&other)),
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Placement's answers in the words of the operators' service.
+
+use placement::{OperationPicture, OperationState, RegionRoute, Settings, StorePicture};
+use proto::placement as wire;
+
+use super::key_mode_to_number;
+use crate::book::row_of;
+
+/// What is true of the cluster.
+pub(super) fn settings_row(settings: Settings) -> wire::SettingsRow {
+    wire::SettingsRow {
+        cluster_id: settings.cluster_id.0,
+        keys: key_mode_to_number(settings.key_mode),
+        cluster_version: settings.cluster_version,
+        created_at_millis: settings.created.0,
+        voter_count: settings.voter_count,
+        ..wire::SettingsRow::default()
+    }
+}
+
+/// A store.
+pub(super) fn store_view(picture: StorePicture) -> wire::StoreView {
+    let stats = picture.load.map(|load| wire::StoreStats {
+        capacity_bytes: load.capacity_bytes,
+        available_bytes: load.available_bytes,
+        peer_count: load.region_count,
+        leader_count: load.leader_count,
+        ..wire::StoreStats::default()
+    });
+    wire::StoreView {
+        store: Some(row_of(picture.record)),
+        stats,
+        last_report_at_millis: picture.last_heard.0,
+        is_alive: picture.is_live,
+    }
+}
+
+/// A region.
+pub(super) fn region_view(route: RegionRoute) -> wire::RegionView {
+    let down_peers = route.down_peers.iter().map(|id| wire::DownPeer { peer_id: id.0, down_seconds: 0 });
+    wire::RegionView {
+        leader_peer_id: route.leader.map_or(0, |leader| leader.id.0),
+        down_peers: down_peers.collect(),
+        pending_peers: route.pending_peers.iter().map(|id| id.0).collect(),
+        region: Some(route.region.into()),
+        ..wire::RegionView::default()
+    }
+}
+
+/// An operation.
+pub(super) fn operation_row(picture: OperationPicture) -> wire::OperationRow {
+    let state = match picture.state {
+        OperationState::Running => wire::OperationState::Running,
+        OperationState::Done => wire::OperationState::Done,
+        OperationState::Cancelled => wire::OperationState::Cancelled,
+    };
+    wire::OperationRow {
+        id: picture.id,
+        kind: wire::OperationKind::MovePeers.into(),
+        state: state.into(),
+        region_id: picture.region_id.0,
+        goal_peers: picture.peers.into_iter().map(Into::into).collect(),
+        created_at_millis: picture.created.0,
+        progress_percent: picture.progress_percent,
+        reason: picture.reason,
+        epoch: Some(picture.epoch.into()),
+        ..wire::OperationRow::default()
+    }
+}

@@ -1,0 +1,379 @@
+//! The placement service in PD's words. Every store answers: what only the placement leader knows, placement fetches.
+
+use std::{pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use futures::{Stream, future::join_all, stream};
+use placement::{PlacementAnswer, PlacementCall, RegionRoute};
+use proto::pdpb::{self, pd_server};
+use tonic::{Request, Response, Status, Streaming};
+use types::{KeyRange, RegionId, StoreId};
+
+use super::{
+    limits::REGION_QUERIES_MAX,
+    pd_convert::{header, member, operator, queried_region, refusal, region, region_response, stats, store},
+    tikv::not_started,
+};
+use crate::state::{Running, State};
+
+pub(super) struct Pd {
+    state: Arc<State>,
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl Pd {
+    pub(super) fn new(state: Arc<State>) -> Pd {
+        Pd { state }
+    }
+
+    /// The store, if the request is for its cluster.
+    fn running(&self, header: Option<&pdpb::RequestHeader>) -> Result<&Running, Status> {
+        let running = self.state.running().ok_or_else(not_started)?;
+        check_cluster(running, header)?;
+        Ok(running)
+    }
+
+    async fn route(&self, running: &Running, call: PlacementCall) -> Result<Option<RegionRoute>, Status> {
+        match running.ask(call).await.map_err(status_of)? {
+            PlacementAnswer::Region(route) => Ok(route),
+            other => Err(other_answer(&other)),
+        }
+    }
+
+    async fn routes(&self, running: &Running, call: PlacementCall) -> Result<Vec<RegionRoute>, Status> {
+        match running.ask(call).await.map_err(status_of)? {
+            PlacementAnswer::Regions(routes) => Ok(routes),
+            other => Err(other_answer(&other)),
+        }
+    }
+}
+
+/// Whether a request with this header is for the store's cluster. Zero: the client does not know it yet.
+pub(super) fn check_cluster(running: &Running, header: Option<&pdpb::RequestHeader>) -> Result<(), Status> {
+    let (asked, own) = (header.map_or(0, |header| header.cluster_id), running.ident.cluster_id.0);
+    if asked == 0 || asked == own {
+        return Ok(());
+    }
+    Err(Status::failed_precondition(format!("mismatch cluster id, need {own} but got {asked}")))
+}
+
+/// Placement's refusal as a status that clients know: those that may pass are "unavailable".
+pub(super) fn status_of(error: placement::Error) -> Status {
+    use placement::Error;
+    let text = error.to_string();
+    match error {
+        Error::NotLeader { .. } | Error::Unavailable { .. } => Status::unavailable(format!("no leader: {text}")),
+        Error::Busy { .. } => Status::resource_exhausted(text),
+        Error::Invalid(_) => Status::invalid_argument(text),
+        Error::StoreNotFound(_) | Error::RegionNotFound(_) | Error::OperationNotFound(_) => Status::not_found(text),
+        Error::StoreRemoved(_) => Status::failed_precondition(text),
+    }
+}
+
+/// Placement answered another question: a defect of this binary.
+pub(super) fn other_answer(answer: &PlacementAnswer) -> Status {
+    tracing::error!(?answer, "placement answered another question");
+    Status::internal("placement answered another question")
+}
+
+#[tonic::async_trait]
+impl pd_server::Pd for Pd {
+    type TsoStream = Answers<pdpb::TsoResponse>;
+    type QueryRegionStream = Answers<pdpb::QueryRegionResponse>;
+
+    async fn get_members(
+        &self,
+        request: Request<pdpb::GetMembersRequest>,
+    ) -> Result<Response<pdpb::GetMembersResponse>, Status> {
+        let running = self.running(request.into_inner().header.as_ref())?;
+        let cluster = match running.ask(PlacementCall::ClusterInfo).await.map_err(status_of)? {
+            PlacementAnswer::Cluster(cluster) => cluster,
+            other => return Err(other_answer(&other)),
+        };
+        let members: Vec<_> =
+            cluster.stores.iter().filter(|record| !record.address.is_empty()).map(member).collect();
+        let find = |id: StoreId| members.iter().find(|member| member.member_id == id.0).cloned();
+        // Any store answers, so this one will do while the leader is not known.
+        let own = self.state.record(running.ident.store_id, running.ident.incarnation, 0);
+        let leader = cluster.placement_leader.and_then(find).unwrap_or_else(|| member(&own));
+        Ok(Response::new(pdpb::GetMembersResponse {
+            header: Some(header(running.ident.cluster_id)),
+            members,
+            leader: Some(leader.clone()),
+            etcd_leader: Some(leader),
+        }))
+    }
+
+    async fn tso(
+        &self,
+        request: Request<Streaming<pdpb::TsoRequest>>,
+    ) -> Result<Response<Self::TsoStream>, Status> {
+        let state = Arc::clone(&self.state);
+        let answers = stream::unfold((state, request.into_inner()), |(state, mut requests)| async move {
+            let request = match requests.message().await {
+                Ok(Some(request)) => request,
+                Ok(None) => return None,
+                Err(status) => return Some((Err(status), (state, requests))),
+            };
+            let answer = give_timestamps(&state, &request).await;
+            Some((answer, (state, requests)))
+        });
+        Ok(Response::new(Box::pin(until_error(answers))))
+    }
+
+    async fn get_region(
+        &self,
+        request: Request<pdpb::GetRegionRequest>,
+    ) -> Result<Response<pdpb::GetRegionResponse>, Status> {
+        let request = request.into_inner();
+        let running = self.running(request.header.as_ref())?;
+        let route = self.route(running, PlacementCall::GetRegion { key: request.region_key }).await?;
+        Ok(Response::new(region_response(header(running.ident.cluster_id), route)))
+    }
+
+    async fn get_prev_region(
+        &self,
+        request: Request<pdpb::GetRegionRequest>,
+    ) -> Result<Response<pdpb::GetRegionResponse>, Status> {
+        let request = request.into_inner();
+        let running = self.running(request.header.as_ref())?;
+        let route = self.route(running, PlacementCall::GetPrevRegion { key: request.region_key }).await?;
+        Ok(Response::new(region_response(header(running.ident.cluster_id), route)))
+    }
+
+    async fn get_region_by_id(
+        &self,
+        request: Request<pdpb::GetRegionByIdRequest>,
+    ) -> Result<Response<pdpb::GetRegionResponse>, Status> {
+        let request = request.into_inner();
+        let running = self.running(request.header.as_ref())?;
+        let call = PlacementCall::GetRegionById { region_id: RegionId(request.region_id) };
+        let route = self.route(running, call).await?;
+        Ok(Response::new(region_response(header(running.ident.cluster_id), route)))
+    }
+
+    async fn scan_regions(
+        &self,
+        request: Request<pdpb::ScanRegionsRequest>,
+    ) -> Result<Response<pdpb::ScanRegionsResponse>, Status> {
+        let request = request.into_inner();
+        let running = self.running(request.header.as_ref())?;
+        let range = KeyRange { start_key: request.start_key, end_key: request.end_key };
+        let call = PlacementCall::ScanRegions { range, limit: limit_of(request.limit) };
+        let regions: Vec<_> = self.routes(running, call).await?.into_iter().map(region).collect();
+        Ok(Response::new(pdpb::ScanRegionsResponse {
+            header: Some(header(running.ident.cluster_id)),
+            region_metas: regions.iter().filter_map(|region| region.region.clone()).collect(),
+            // Older clients go by place: where no leader is known there stands an empty peer.
+            leaders: regions.iter().map(|region| region.leader.unwrap_or_default()).collect(),
+            regions,
+        }))
+    }
+
+    async fn batch_scan_regions(
+        &self,
+        request: Request<pdpb::BatchScanRegionsRequest>,
+    ) -> Result<Response<pdpb::BatchScanRegionsResponse>, Status> {
+        let request = request.into_inner();
+        let running = self.running(request.header.as_ref())?;
+        let ranges = request.ranges.into_iter();
+        let ranges = ranges.map(|range| KeyRange { start_key: range.start_key, end_key: range.end_key }).collect();
+        let call = PlacementCall::BatchScanRegions { ranges, limit: limit_of(request.limit) };
+        let regions = self.routes(running, call).await?.into_iter().map(region).collect();
+        let header = Some(header(running.ident.cluster_id));
+        Ok(Response::new(pdpb::BatchScanRegionsResponse { header, regions }))
+    }
+
+    async fn query_region(
+        &self,
+        request: Request<Streaming<pdpb::QueryRegionRequest>>,
+    ) -> Result<Response<Self::QueryRegionStream>, Status> {
+        let state = Arc::clone(&self.state);
+        let answers = stream::unfold((state, request.into_inner()), |(state, mut requests)| async move {
+            let request = match requests.message().await {
+                Ok(Some(request)) => request,
+                Ok(None) => return None,
+                Err(status) => return Some((Err(status), (state, requests))),
+            };
+            let answer = query(&state, request).await;
+            Some((answer, (state, requests)))
+        });
+        Ok(Response::new(Box::pin(until_error(answers))))
+    }
+
+    async fn get_store(
+        &self,
+        request: Request<pdpb::GetStoreRequest>,
+    ) -> Result<Response<pdpb::GetStoreResponse>, Status> {
+        let request = request.into_inner();
+        let running = self.running(request.header.as_ref())?;
+        let cluster_id = running.ident.cluster_id;
+        let call = PlacementCall::GetStore { store_id: StoreId(request.store_id) };
+        let answer = match running.ask(call).await {
+            Ok(PlacementAnswer::Store(picture)) => picture,
+            Ok(other) => return Err(other_answer(&other)),
+            Err(placement::Error::StoreNotFound(_)) => None,
+            Err(error) => return Err(status_of(error)),
+        };
+        Ok(Response::new(match answer {
+            Some(picture) => pdpb::GetStoreResponse {
+                header: Some(header(cluster_id)),
+                stats: stats(&picture),
+                store: Some(store(picture)),
+            },
+            None => {
+                // Clients look for these very words.
+                let text = format!("invalid store ID {}, not found", request.store_id);
+                let header = refusal(cluster_id, pdpb::ErrorType::Unknown, text);
+                pdpb::GetStoreResponse { header: Some(header), ..pdpb::GetStoreResponse::default() }
+            }
+        }))
+    }
+
+    async fn get_all_stores(
+        &self,
+        request: Request<pdpb::GetAllStoresRequest>,
+    ) -> Result<Response<pdpb::GetAllStoresResponse>, Status> {
+        let request = request.into_inner();
+        let running = self.running(request.header.as_ref())?;
+        let call = PlacementCall::GetAllStores { is_without_removed: request.exclude_tombstone_stores };
+        let stores = match running.ask(call).await.map_err(status_of)? {
+            PlacementAnswer::Stores(pictures) => pictures.into_iter().map(store).collect(),
+            other => return Err(other_answer(&other)),
+        };
+        let header = Some(header(running.ident.cluster_id));
+        Ok(Response::new(pdpb::GetAllStoresResponse { header, stores }))
+    }
+
+    async fn get_cluster_info(
+        &self,
+        request: Request<pdpb::GetClusterInfoRequest>,
+    ) -> Result<Response<pdpb::GetClusterInfoResponse>, Status> {
+        let running = self.running(request.into_inner().header.as_ref())?;
+        Ok(Response::new(pdpb::GetClusterInfoResponse {
+            header: Some(header(running.ident.cluster_id)),
+            service_modes: vec![pdpb::ServiceMode::PdSvcMode.into()],
+            tso_urls: Vec::new(),
+        }))
+    }
+
+    async fn split_regions(
+        &self,
+        _: Request<pdpb::SplitRegionsRequest>,
+    ) -> Result<Response<pdpb::SplitRegionsResponse>, Status> {
+        Err(Status::unimplemented("this version does not split regions"))
+    }
+
+    async fn scatter_region(
+        &self,
+        _: Request<pdpb::ScatterRegionRequest>,
+    ) -> Result<Response<pdpb::ScatterRegionResponse>, Status> {
+        Err(Status::unimplemented("this version does not scatter regions"))
+    }
+
+    async fn get_operator(
+        &self,
+        request: Request<pdpb::GetOperatorRequest>,
+    ) -> Result<Response<pdpb::GetOperatorResponse>, Status> {
+        let request = request.into_inner();
+        let running = self.running(request.header.as_ref())?;
+        let cluster_id = running.ident.cluster_id;
+        let call = PlacementCall::GetOperation { region_id: RegionId(request.region_id) };
+        match running.ask(call).await.map_err(status_of)? {
+            PlacementAnswer::Operation(Some(picture)) => Ok(Response::new(operator(header(cluster_id), &picture))),
+            PlacementAnswer::Operation(None) => {
+                let text = format!("no operator of region {} is known: not found", request.region_id);
+                let header = refusal(cluster_id, pdpb::ErrorType::RegionNotFound, text);
+                Ok(Response::new(pdpb::GetOperatorResponse { header: Some(header), ..Default::default() }))
+            }
+            other => Err(other_answer(&other)),
+        }
+    }
+}
+
+async fn give_timestamps(state: &State, request: &pdpb::TsoRequest) -> Result<pdpb::TsoResponse, Status> {
+    let running = state.running().ok_or_else(not_started)?;
+    check_cluster(running, request.header.as_ref())?;
+    let timestamp = match running.ask(PlacementCall::Tso { count: request.count }).await.map_err(status_of)? {
+        PlacementAnswer::Timestamp(timestamp) => timestamp,
+        other => return Err(other_answer(&other)),
+    };
+    Ok(pdpb::TsoResponse {
+        header: Some(header(running.ident.cluster_id)),
+        count: request.count,
+        timestamp: Some(pdpb::Timestamp {
+            physical: i64::try_from(timestamp.physical_ms).unwrap_or(i64::MAX),
+            logical: timestamp.logical.into(),
+            suffix_bits: 0,
+        }),
+    })
+}
+
+/// Looks up everything that one message asks for, side by side.
+async fn query(state: &State, request: pdpb::QueryRegionRequest) -> Result<pdpb::QueryRegionResponse, Status> {
+    let running = state.running().ok_or_else(not_started)?;
+    check_cluster(running, request.header.as_ref())?;
+    let count = request.ids.len() + request.keys.len() + request.prev_keys.len();
+    if count > REGION_QUERIES_MAX {
+        return Err(Status::invalid_argument(format!("{count} regions at once: the limit is {REGION_QUERIES_MAX}")));
+    }
+    let by_id = |id: &u64| PlacementCall::GetRegionById { region_id: RegionId(*id) };
+    let by_key = |key: &Bytes| PlacementCall::GetRegion { key: key.clone() };
+    let before_key = |key: &Bytes| PlacementCall::GetPrevRegion { key: key.clone() };
+    let (ids, keys, prev_keys) = futures::join!(
+        join_all(request.ids.iter().map(|id| running.ask(by_id(id)))),
+        join_all(request.keys.iter().map(|key| running.ask(by_key(key)))),
+        join_all(request.prev_keys.iter().map(|key| running.ask(before_key(key)))),
+    );
+    let mut response =
+        pdpb::QueryRegionResponse { header: Some(header(running.ident.cluster_id)), ..Default::default() };
+    for answer in ids {
+        add(&mut response, answer)?;
+    }
+    for answer in keys {
+        let id = add(&mut response, answer)?;
+        response.key_id_map.push(id);
+    }
+    for answer in prev_keys {
+        let id = add(&mut response, answer)?;
+        response.prev_key_id_map.push(id);
+    }
+    Ok(response)
+}
+
+/// Adds one region to a response; its id, or zero where there is none.
+fn add(
+    response: &mut pdpb::QueryRegionResponse,
+    answer: placement::Result<PlacementAnswer>,
+) -> Result<u64, Status> {
+    match answer.map_err(status_of)? {
+        PlacementAnswer::Region(Some(route)) => {
+            let id = route.region.id.0;
+            response.regions_by_id.insert(id, queried_region(route));
+            Ok(id)
+        }
+        PlacementAnswer::Region(None) => Ok(0),
+        other => Err(other_answer(&other)),
+    }
+}
+
+/// Ends a stream behind its first error.
+fn until_error<T: Send + 'static>(
+    answers: impl Stream<Item = Result<T, Status>> + Send + 'static,
+) -> impl Stream<Item = Result<T, Status>> + Send {
+    stream::unfold((Box::pin(answers), false), |(mut answers, has_failed)| async move {
+        use futures::StreamExt;
+        if has_failed {
+            return None;
+        }
+        let answer = answers.next().await?;
+        let has_failed = answer.is_err();
+        Some((answer, (answers, has_failed)))
+    })
+}
+
+/// Zero or less: no limit.
+fn limit_of(limit: i32) -> u32 {
+    u32::try_from(limit).unwrap_or(0)
+}
