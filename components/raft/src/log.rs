@@ -191,14 +191,16 @@ impl Log {
     }
 
     /// A snapshot replaces everything.
-    pub(crate) fn reset(&mut self, position: LogPosition) {
+    pub(crate) fn reset(&mut self, position: LogPosition, commit: Index) {
+        assert!(position.index > commit, "a snapshot never goes back");
         self.truncated = position;
         self.base = position;
         self.entries.clear();
         self.bytes = 0;
         self.offered = position.index;
-        // What was durable is about to be replaced; the snapshot is durable once its Ready is.
-        self.persisted = self.persisted.min(position.index.prev());
+        // What was durable is about to be replaced, and only its committed part is equal to the leader's. The snapshot
+        // is durable once its Ready is.
+        self.persisted = self.persisted.min(commit);
     }
 
     /// The snapshot that made the log begin at `index` has become durable.

@@ -223,7 +223,8 @@ impl Progress {
         let has_forgotten = last_index < self.match_index && stamp.sent_at >= self.matched_at;
         let is_stale = match self.state {
             ProgressState::Probe { .. } => prev_index != self.next_index.prev() || self.search.is_some(),
-            ProgressState::Replicate => false,
+            // Nothing was sent behind that.
+            ProgressState::Replicate => prev_index >= self.next_index,
             ProgressState::Snapshot => true,
         };
         if is_stale || (prev_index <= self.match_index && !has_forgotten) {
@@ -269,6 +270,12 @@ impl Progress {
 
     pub(crate) fn is_in_snapshot(&self) -> bool {
         self.state == ProgressState::Snapshot
+    }
+
+    /// The group has slept: silence since then says nothing.
+    pub(crate) fn on_woken(&mut self, now: Instant) {
+        self.heard_at = now;
+        self.wants_heartbeat = true;
     }
 
     /// Something sent was not delivered.

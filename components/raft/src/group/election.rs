@@ -158,6 +158,9 @@ impl RaftGroup {
             && !self.is_unborn(self.hard_state.term);
         let body = MessageBody::VoteResponse { is_pre_vote: false, is_granted };
         if is_granted {
+            if matches!(self.role, RoleState::PreCandidate(_)) {
+                self.become_follower(now, self.hard_state.term, None);
+            }
             self.hard_state.vote = Some(from);
             self.election.rearm(&self.options, now);
             let term = self.hard_state.term;

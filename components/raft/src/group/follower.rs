@@ -74,7 +74,7 @@ impl RaftGroup {
     }
 
     /// A snapshot has arrived at the local store.
-    pub(super) fn on_snapshot(&mut self, _now: Instant, meta: SnapshotMeta) -> Refused {
+    pub(super) fn on_snapshot(&mut self, from: PeerId, meta: SnapshotMeta) -> Refused {
         if matches!(self.role, super::RoleState::Leader(_)) {
             return Err("a leader installs no snapshot");
         }
@@ -100,6 +100,10 @@ impl RaftGroup {
                 }
                 self.set_commit(position.index);
                 self.accept_snapshot(position.index.min(self.log.persisted()));
+            }
+            // What lies above it in an equal log has been acknowledged, perhaps, and must not be dropped with it.
+            None if position.index <= self.log.last().index => {
+                self.park(from, MessageBody::Snapshot { meta })
             }
             Some(_) | None => {
                 self.install(meta);
@@ -134,7 +138,7 @@ impl RaftGroup {
 
     fn install(&mut self, meta: SnapshotMeta) {
         let position = meta.position;
-        self.log.reset(position);
+        self.log.reset(position, self.hard_state.commit);
         self.hard_state.commit = position.index;
         self.handed_out = position.index;
         self.configurations = crate::configurations::Configurations::new(vec![meta.configuration.clone()]);
@@ -256,7 +260,7 @@ impl RaftGroup {
     }
 
     fn park(&mut self, from: PeerId, body: MessageBody) {
-        if self.outbox.queues().parked.len() < PARKED_MAX {
+        if self.outbox.peek().is_none_or(|queues| queues.parked.len() < PARKED_MAX) {
             let message = Message { from, to: self.options.id, term: self.hard_state.term, body };
             self.outbox.queues().parked.push(message);
         }

@@ -27,7 +27,7 @@ impl RaftGroup {
             return Err("no term is that high");
         }
         if message.term < self.hard_state.term {
-            return self.on_earlier_term(now, message);
+            return self.on_earlier_term(message);
         }
         if message.term > self.hard_state.term && !self.on_later_term(now, &message) {
             return Ok(());
@@ -37,7 +37,7 @@ impl RaftGroup {
 
     /// The sender is behind. Whoever might take itself for a leader or candidate is told so; the rest is too old to
     /// matter.
-    fn on_earlier_term(&mut self, now: Instant, message: Message) -> Refused {
+    fn on_earlier_term(&mut self, message: Message) -> Refused {
         match message.body {
             MessageBody::Append { stamp, .. } | MessageBody::Heartbeat { stamp, .. } => {
                 let last_index = self.log.last().index;
@@ -47,7 +47,7 @@ impl RaftGroup {
                 self.reply(message.from, MessageBody::VoteResponse { is_pre_vote, is_granted: false });
             }
             // What a snapshot holds is committed, whoever sent it and when.
-            MessageBody::Snapshot { meta } => return self.on_snapshot(now, meta),
+            MessageBody::Snapshot { meta } => return self.on_snapshot(message.from, meta),
             MessageBody::AppendAccepted { .. }
             | MessageBody::AppendRejected { .. }
             | MessageBody::HeartbeatResponse { .. }
@@ -111,7 +111,7 @@ impl RaftGroup {
             }
             MessageBody::Snapshot { meta } => {
                 self.recognise(now, from)?;
-                self.on_snapshot(now, meta)
+                self.on_snapshot(from, meta)
             }
             MessageBody::AppendAccepted { match_index, stamp } => {
                 self.on_append_accepted(now, from, match_index, stamp)

@@ -36,6 +36,24 @@ impl RaftGroup {
         role_deadline.min(self.reads_deadline()).min(self.retry_at.unwrap_or(Instant::MAX))
     }
 
+    /// The group has slept, by agreement: nobody was expected to say anything, so every wait begins anew. The store must
+    /// have kept no lease and given no vote on its behalf in the meantime; promises stand.
+    pub fn wake(&mut self, now: Instant) {
+        match &mut self.role {
+            RoleState::Leader(leader) => {
+                for progress in &mut leader.progress {
+                    progress.on_woken(now);
+                }
+            }
+            RoleState::Follower(follower) => {
+                follower.heard_at = now;
+                follower.is_suspicious = false;
+                self.election.rearm(&self.options, now);
+            }
+            RoleState::PreCandidate(_) | RoleState::Candidate(_) => {}
+        }
+    }
+
     fn tick_leader(&mut self, now: Instant) {
         self.expire_transfer(now);
         self.check_quorum(now);

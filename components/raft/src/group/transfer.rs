@@ -17,6 +17,7 @@ impl RaftGroup {
         let RoleState::Leader(leader) = &mut self.role else { return Err(Error::NotLeader) };
         if to == self.options.id {
             leader.transfer = leader.transfer.filter(|transfer| transfer.is_sent);
+            self.after_commit(now);
             return Ok(());
         }
         // Whoever leads should still vote when a joint configuration is left.

@@ -244,6 +244,24 @@ fn a_snapshot_within_the_log_only_commits() {
     assert_eq!(solo.committed.len(), 4);
 }
 
+/// A restarted peer cannot tell from memory whether its log contains the snapshot's position. If it does, what lies
+/// above may have been acknowledged, and counted.
+#[test]
+fn a_snapshot_within_the_log_of_a_restarted_peer_drops_nothing() {
+    let mut solo = Solo::new(1, disk(&[1, 2, 3], &[1, 1, 1, 1], 1));
+    let position = entries(&[1, 1])[1].position();
+    let meta = SnapshotMeta { position, configuration: (Index(1), configuration(&[1, 2, 3], &[])) };
+    assert_eq!(accepted(&solo.step(2, 1, MessageBody::Snapshot { meta })), [3]);
+    assert_eq!(solo.group.last().index, Index(5));
+    assert_eq!(solo.group.truncated(), first_position());
+    // Another log at the same index is replaced as a whole.
+    let mut solo = Solo::new(1, disk(&[1, 2, 3], &[1, 1, 1, 1], 1));
+    let position = entries(&[1, 2])[1].position();
+    let meta = SnapshotMeta { position, configuration: (Index(1), configuration(&[1, 2, 3], &[])) };
+    assert_eq!(accepted(&solo.step(2, 2, MessageBody::Snapshot { meta })), [3]);
+    assert_eq!((solo.group.last(), solo.group.truncated()), (position, position));
+}
+
 /// Row 56: many divergent entries of few terms are skipped a term at a time.
 #[test]
 fn divergent_logs_meet_within_a_round_trip_per_term() {
