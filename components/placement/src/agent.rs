@@ -1,19 +1,31 @@
 //! The actor of a store's placement, and how the rest of the process reaches it.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use actor::{Mailbox, Now, Worker};
 use store::{
-    RegionReport, Store,
-    message::PlacementMessage,
-    ports::{PlacementClient, Transport},
+    AdminAction, AdminRequest, Lane, PlacementClient, PlacementMessage, RegionReport, Store, StoreMessage,
+    Transport,
 };
-use types::{Instant, StoreId, Term};
+use types::{Instant, RegionId, StoreId, Term};
 
-use crate::core::{
-    api::{PlacementCall, Responder},
-    record::{KeyMode, StoreRecord},
+use crate::{
+    core::{
+        agent::{Agent, AgentConfig, Effect, LocalRegion, Locals},
+        api::{Error, PlacementCall, Responder},
+        codec,
+        host::{Host, HostConfig},
+        operation::Goal,
+        protocol::{Caller, LeaderReport, Response},
+        record::{KeyMode, StoreLoad, StoreRecord},
+    },
+    host::HostShell,
 };
+
+pub use crate::host::HostMail;
+
+/// Agent and host of one store take turns within a round so often at the most; what is left has the next round.
+const TURNS_MAX: usize = 8;
 
 /// Mail of a [`PlacementWorker`].
 #[derive(Debug)]
@@ -31,6 +43,8 @@ pub enum PlacementMail {
     },
     /// From the placement of another store.
     Message(StoreId, PlacementMessage),
+    /// From this store, to what the host asked of it.
+    Host(HostMail),
 }
 
 /// What placement tells the process beside answers, and asks of it. Calls must not block.
@@ -75,6 +89,174 @@ pub struct PlacementSetup {
     pub seed: u64,
 }
 
+/// The actor: an agent, and a host that acts only while the placement group is led here.
+pub struct PlacementWorker {
+    store: Store,
+    this_store: StoreId,
+    transport: Arc<dyn Transport>,
+    events: Arc<dyn PlacementEvents>,
+    agent: Agent,
+    host: HostShell,
+    /// Messages of this round, by receiver.
+    outbox: BTreeMap<StoreId, Vec<StoreMessage>>,
+    /// Whether agent and host had not finished with each other when the last round ended.
+    is_unsettled: bool,
+}
+
+impl PlacementWorker {
+    /// A worker that has not run yet.
+    #[must_use]
+    pub fn new(setup: PlacementSetup) -> PlacementWorker {
+        let PlacementSetup { store, transport, mailbox, self_record, known_stores, key_mode, events, seed } =
+            setup;
+        let cluster_id = store.ident().cluster_id;
+        let host = Host::new(HostConfig { cluster_id, key_mode, record: self_record.clone(), seed });
+        let this_store = self_record.id;
+        let agent = Agent::new(AgentConfig { cluster_id, key_mode, record: self_record, known_stores, seed });
+        PlacementWorker {
+            host: HostShell::new(host, store.clone(), mailbox),
+            store,
+            this_store,
+            transport,
+            events,
+            agent,
+            outbox: BTreeMap::new(),
+            is_unsettled: false,
+        }
+    }
+
+    fn on_mail(&mut self, now: Now, mail: PlacementMail) {
+        match mail {
+            PlacementMail::Call(call, responder) => {
+                self.agent.on_call(now, call, responder, &Here(&self.store));
+            }
+            PlacementMail::Reports(reports) => {
+                let reports = reports.into_iter().map(lead_of).collect();
+                self.agent.on_reports(now, reports, &Here(&self.store));
+            }
+            PlacementMail::PlacementLeader { leader, led_here } => {
+                self.host.host.on_leader(now, leader, led_here);
+                self.agent.on_leader(now, leader, led_here);
+            }
+            PlacementMail::Message(from, message) if message.is_response => {
+                self.on_response_message(now, from, message);
+            }
+            PlacementMail::Message(from, message) => self.on_request_message(now, from, message),
+            PlacementMail::Host(mail) => self.host.on_mail(now, mail),
+        }
+    }
+
+    fn on_response_message(&mut self, now: Now, from: StoreId, message: PlacementMessage) {
+        match codec::decode_response(message.body) {
+            Ok(response) => self.agent.on_response(now, from, message.id, response, &Here(&self.store)),
+            Err(error) => tracing::warn!(store = %from, %error, "a response of placement makes no sense"),
+        }
+    }
+
+    fn on_request_message(&mut self, now: Now, from: StoreId, message: PlacementMessage) {
+        let caller = Caller { store_id: from, request_id: message.id };
+        match codec::decode_request(message.body) {
+            Ok(request) => self.host.host.on_request(now, caller, request),
+            Err(error) => {
+                tracing::warn!(store = %from, %error, "a request to placement makes no sense");
+                self.respond(caller, Response::Failed(Error::Invalid(error.to_string())));
+            }
+        }
+    }
+
+    /// One turn of the agent.
+    fn agent_turn(&mut self, now: Now) {
+        let (store, events) = (&self.store, &self.events);
+        let effects = self.agent.end_round(now, || load_of(store, &**events), &Here(store));
+        for effect in effects {
+            match effect {
+                Effect::Send { to, request_id, request } if to == self.this_store => {
+                    let caller = Caller { store_id: to, request_id };
+                    self.host.host.on_request(now, caller, request);
+                }
+                Effect::Send { to, request_id, request } => {
+                    let body = codec::encode_request(request);
+                    let message = PlacementMessage { id: request_id, is_response: false, body };
+                    self.outbox.entry(to).or_default().push(StoreMessage::Placement(message));
+                }
+                Effect::Reply(responder, result) => responder.reply(result),
+                Effect::Goal(goal) => self.carry_out(goal),
+                Effect::Stores(stores) => self.events.on_stores(stores),
+                Effect::Removed => self.events.on_removed(),
+            }
+        }
+    }
+
+    /// One turn of the host; returns whether it answered the agent on this store.
+    fn host_turn(&mut self, now: Now) -> bool {
+        let mut is_agent_answered = false;
+        for outgoing in self.host.end_round(now) {
+            let Caller { store_id, request_id } = outgoing.caller;
+            if store_id == self.this_store {
+                let response = outgoing.response;
+                self.agent.on_response(now, store_id, request_id, response, &Here(&self.store));
+                is_agent_answered = true;
+            } else {
+                self.respond(outgoing.caller, outgoing.response);
+            }
+        }
+        is_agent_answered
+    }
+
+    fn respond(&mut self, caller: Caller, response: Response) {
+        let body = codec::encode_response(response);
+        let message = PlacementMessage { id: caller.request_id, is_response: true, body };
+        self.outbox.entry(caller.store_id).or_default().push(StoreMessage::Placement(message));
+    }
+
+    fn carry_out(&self, goal: Goal) {
+        let Goal { region_id, epoch, peers, operation_id, .. } = goal;
+        let responder = store::Responder::new(move |result: store::Result<()>| {
+            if let Err(error) = result {
+                // The host tells it again, with the epoch that this leader reports, as long as it wants it.
+                tracing::debug!(region = %region_id, operation_id, %error, "a goal is refused");
+            }
+        });
+        self.store.admin(AdminRequest {
+            region_id,
+            epoch: Some(epoch),
+            action: AdminAction::SetPeers { peers, change_id: operation_id },
+            responder,
+        });
+    }
+}
+
+impl Worker for PlacementWorker {
+    type Mail = PlacementMail;
+
+    fn round(&mut self, now: Now, mail: &mut Vec<PlacementMail>) {
+        // 1. Whatever came.
+        for mail in mail.drain(..) {
+            self.on_mail(now, mail);
+        }
+        // 2. Agent and host of this store, until neither has anything for the other.
+        self.is_unsettled = true;
+        for _ in 0..TURNS_MAX {
+            self.agent_turn(now);
+            if !self.host_turn(now) {
+                self.is_unsettled = false;
+                break;
+            }
+        }
+        // 3. What other stores are told, one batch each.
+        for (to, messages) in std::mem::take(&mut self.outbox) {
+            self.transport.send(to, Lane::Liveness, messages);
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        if self.is_unsettled {
+            return Some(Instant::ZERO);
+        }
+        self.agent.deadline().into_iter().chain(self.host.host.deadline()).min()
+    }
+}
+
 /// Reaches the placement of this store. Clones share it; it is also the store's `PlacementClient` port.
 #[derive(Clone)]
 pub struct Client {
@@ -106,4 +288,40 @@ impl PlacementClient for Client {
     fn receive(&self, from: StoreId, message: PlacementMessage) {
         self.mailbox.send(PlacementMail::Message(from, message));
     }
+}
+
+/// The store's regions, as the agent looks at them.
+struct Here<'a>(&'a Store);
+
+impl Locals for Here<'_> {
+    fn find(&self, key: &[u8]) -> Option<LocalRegion> {
+        let region = self.0.find_region(key)?;
+        let leader = self.0.region(region.id).and_then(|picture| picture.leader);
+        Some(LocalRegion { region, leader })
+    }
+
+    fn find_by_id(&self, id: RegionId) -> Option<LocalRegion> {
+        let picture = self.0.region(id)?;
+        Some(LocalRegion { region: picture.region?, leader: picture.leader })
+    }
+}
+
+fn load_of(store: &Store, events: &dyn PlacementEvents) -> StoreLoad {
+    let regions = store.regions();
+    let leader_count = regions
+        .iter()
+        .filter(|picture| picture.leader.is_some_and(|leader| leader.id == picture.peer.id))
+        .count();
+    let DiskSpace { capacity_bytes, available_bytes } = events.disk_space();
+    StoreLoad {
+        capacity_bytes,
+        available_bytes,
+        region_count: regions.len() as u64,
+        leader_count: leader_count as u64,
+    }
+}
+
+fn lead_of(report: RegionReport) -> LeaderReport {
+    let RegionReport { region, leader, term, down_peers, pending_peers } = report;
+    LeaderReport { region, leader, term, down_peers, pending_peers }
 }

@@ -23,22 +23,22 @@
 //! [`PlacementWorker`] with the store, run it as an actor behind that mailbox, and ask through [`Client::call`].
 //!
 //! A process without a store id has neither store nor placement: it sends its record to any store of the cluster, which
-//! runs [`PlacementCall::RegisterStore`] for it. See [`first_address`] and [`first_regions`] for the very first store.
+//! runs [`PlacementCall::RegisterStore`] for it. See [`first_address`] for who begins a cluster.
 //!
 //! Start reading with `core/api.rs`, then `core/host/mod.rs`.
 
 mod agent;
-mod core;
+pub mod core;
 mod host;
 
-pub use agent::{Client, DiskSpace, PlacementEvents, PlacementMail, PlacementSetup, PlacementWorker};
+pub use agent::{Client, DiskSpace, HostMail, PlacementEvents, PlacementMail, PlacementSetup, PlacementWorker};
 
 pub use crate::core::{
     api::{
         ClusterPicture, Error, OperationPicture, OperationState, PlacementAnswer, PlacementCall, RegionRoute,
         Responder, Result, Timestamp,
     },
-    bootstrap::{first_address, first_regions, first_store_id},
+    bootstrap::first_address,
     limits,
     record::{KeyMode, Settings, StoreLoad, StorePicture, StoreRecord, StoreState},
 };

@@ -1,6 +1,6 @@
-//! What the first store of a cluster begins with.
+//! Who begins a cluster, and where its ids begin.
 
-use types::{Epoch, KeyRange, Peer, PeerId, PeerRole, Region, RegionId, StoreId};
+use types::{Region, StoreId};
 
 use super::limits::FIRST_ID;
 
@@ -11,43 +11,32 @@ pub fn first_address<'a>(addresses: &[&'a str]) -> Option<&'a str> {
     addresses.iter().min().copied()
 }
 
-/// The id of the store that carries out `init`.
+/// The first id above those of the first store and its regions.
 #[must_use]
-pub fn first_store_id() -> StoreId {
-    StoreId(FIRST_ID)
-}
-
-/// The regions that `init` creates: the placement group, and one region over every key, with the first store as only
-/// voter of each.
-#[must_use]
-pub fn first_regions() -> [Region; 2] {
-    let first = |id: RegionId, peer_id: u64| Region {
-        id,
-        range: KeyRange::ALL,
-        epoch: Epoch::FIRST,
-        peers: vec![Peer { id: PeerId(peer_id), store_id: first_store_id(), role: PeerRole::Voter }],
-    };
-    [first(RegionId::PLACEMENT, FIRST_ID + 1), first(RegionId::FIRST, FIRST_ID + 2)]
-}
-
-/// The first id that nothing of this has.
-#[must_use]
-pub fn first_free_id<'a>(store_id: StoreId, regions: impl IntoIterator<Item = &'a Region>) -> u64 {
-    let used = regions.into_iter().flat_map(|region| {
+pub fn first_free_id(store_id: StoreId, regions: &[Region]) -> u64 {
+    let used = regions.iter().flat_map(|region| {
         region.peers.iter().flat_map(|peer| [peer.id.0, peer.store_id.0]).chain([region.id.0])
     });
-    used.chain([store_id.0, FIRST_ID - 1]).max().unwrap_or(FIRST_ID - 1) + 1
+    used.chain([store_id.0]).fold(FIRST_ID - 1, u64::max) + 1
 }
 
 #[cfg(test)]
 mod tests {
+    use types::{Epoch, KeyRange, Peer, PeerId, PeerRole, RegionId};
+
     use super::*;
 
     #[test]
     fn free_ids_begin_above_everything() {
-        assert_eq!(first_free_id(first_store_id(), &first_regions()), FIRST_ID + 3);
-        assert_eq!(first_free_id(StoreId(5_000), &first_regions()), 5_001);
-        assert_eq!(first_free_id(StoreId(0), []), FIRST_ID);
+        let region = |id: u64, peer_id: u64| Region {
+            id: RegionId(id),
+            range: KeyRange::ALL,
+            epoch: Epoch::FIRST,
+            peers: vec![Peer { id: PeerId(peer_id), store_id: StoreId(1_000), role: PeerRole::Voter }],
+        };
+        assert_eq!(first_free_id(StoreId(1_000), &[region(1, 1_001), region(2, 1_002)]), 1_003);
+        assert_eq!(first_free_id(StoreId(5_000), &[region(1, 1_001)]), 5_001);
+        assert_eq!(first_free_id(StoreId(0), &[]), FIRST_ID);
     }
 
     #[test]

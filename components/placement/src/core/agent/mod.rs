@@ -96,6 +96,8 @@ pub struct Agent {
     /// The highest term in which placement was led, as far as known here; goals of lower ones are refused.
     placement_term: Term,
     is_removed: bool,
+    /// As counted for the last heartbeat.
+    load: StoreLoad,
     next_request_id: u64,
     effects: Vec<Effect>,
 }
@@ -126,6 +128,7 @@ impl Agent {
             leasing: None,
             placement_term: Term(0),
             is_removed: false,
+            load: StoreLoad::default(),
             // Ids of different lives of a store must not meet: an answer to the last life is none to this one.
             next_request_id: (seed >> 1) | 1,
             effects: Vec::new(),
@@ -275,7 +278,10 @@ impl Agent {
             return;
         }
         let request_id = self.new_request_id();
-        let report = self.reports.make(now.monotonic, request_id, self.record.clone(), load());
+        if self.reports.is_heartbeat_due(now.monotonic) {
+            self.load = load();
+        }
+        let report = self.reports.make(now.monotonic, request_id, self.record.clone(), self.load);
         self.send(now, request_id, Request::Report(Box::new(report)), locals);
     }
 

@@ -77,6 +77,11 @@ impl Reports {
         }
     }
 
+    /// Whether the next report is also a heartbeat.
+    pub(super) fn is_heartbeat_due(&self, now: Instant) -> bool {
+        self.heartbeat_at <= now
+    }
+
     /// Whether a report has waited too long to be acknowledged.
     pub(super) fn is_timed_out(&self, now: Instant) -> bool {
         self.outstanding.as_ref().is_some_and(|sent| now.since(sent.sent_at) >= REPORT_RESEND_AFTER)
