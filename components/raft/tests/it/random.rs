@@ -98,9 +98,7 @@ impl Run {
             92..=93 => {
                 self.cluster.with(id, |group, now| group.suspect_leader(now));
             }
-            94 => {
-                self.cluster.with(id, |group, now| group.campaign(now));
-            }
+            94 => self.depose(leader),
             95 => {
                 self.cluster.with(leader, |group, now| group.step_down(now));
             }
@@ -130,6 +128,24 @@ impl Run {
         {
             self.change_count += 1;
         }
+    }
+
+    /// The leader is cut off, perhaps only from what the others say, and they know it: the quickest election there is.
+    fn depose(&mut self, leader: u64) {
+        let others: Vec<u64> = (1..=PEER_COUNT).filter(|id| *id != leader).collect();
+        self.cluster.partition(&[&[leader], &others]);
+        if self.cluster.chance(300) {
+            self.cluster.blocked.retain(|(from, _)| from.0 == leader);
+        }
+        for id in others {
+            if self.cluster.chance(200) {
+                self.cluster.crash(id);
+                self.cluster.restart(id);
+            }
+            self.cluster.with(id, |group, now| group.suspect_leader(now));
+            self.cluster.with(id, |group, now| group.campaign(now));
+        }
+        self.cluster.run(300);
     }
 
     fn partition(&mut self) {
