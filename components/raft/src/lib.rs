@@ -4,7 +4,35 @@
 //! It must not know regions, stores beyond what a configuration entry names, bytes on disk, or wall time. What is not in
 //! memory it asks of a [`LogReader`], and asks again.
 //!
-//! Start reading at [`RaftGroup`].
+//! ```text
+//!            step, tick, propose, read_index, …                        on_persisted, advance
+//!                          │                                                 ▲
+//!                     ┌────▼──────┐   ready    ┌─────────────────────────────┴──────┐
+//!     LogReader ◄─────┤ RaftGroup ├──────────► │ messages │ entries, hard state,    │
+//!                     └───────────┘            │ (at once)│ snapshot → messages     │
+//!                                              │          │ after persist           │
+//!                                              │ committed entries │ reads │ …      │
+//!                                              └────────────────────────────────────┘
+//! ```
+//!
+//! Start reading at [`RaftGroup`]; `examples/counter.rs` is a whole embedder.
+//!
+//! # What its safety rests on
+//!
+//! - Readies are persisted in the order of their numbers, each atomically; `messages_after_persist` leave only then.
+//! - `now` never runs back within one run of a process, and all clocks run at nearly the same speed: while one shows that
+//!   [`Options::lease`] has passed, none shows [`Options::promise`].
+//! - A peer that restarts sets [`InitialState::vote_not_before`] a whole promise ahead, and [`Options::seed`] to another
+//!   value than in its earlier runs.
+//! - Whoever loses what it acknowledged as durable returns under another peer id.
+//!
+//! # Caveats
+//!
+//! - A peer that has lost its memory is probed and repaired, not expelled: finding it out is the store's (D15).
+//! - A leader whose disk hangs goes on leading on its followers' disks; moving the leadership away is the store's.
+//! - A joint configuration is always left forwards; it cannot be abandoned.
+//! - Entries are applied only when durable here (D3: the bound of apply before persist is zero).
+//! - While a commit index is all that is new it is not written; it goes along with the next write.
 
 mod configurations;
 mod error;

@@ -6,7 +6,10 @@ use types::{Entry, Index, LogPosition};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotInMemory;
 
-/// Durable log of one group, read by [`crate::RaftGroup::ready`].
+/// Durable log of one group, read by [`crate::RaftGroup::ready`]. Only what is durable and not truncated is asked for.
+///
+/// The reader verifies what it reads, chain included, and answers [`NotInMemory`] for what does not verify: damage is
+/// dealt with before it reaches the group (D15), which panics on entries that do not fit its log.
 pub trait LogReader {
     /// Consecutive entries from `first_index` on, up to `last_index` (inclusive) or `bytes_max`, at least one.
     fn read_entries(

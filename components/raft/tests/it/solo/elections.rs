@@ -275,3 +275,51 @@ fn a_split_names_a_leader_that_leads_at_once() {
     solo.accept(2, Index(2), stamp);
     assert_eq!(solo.group.commit_index(), Index(2));
 }
+
+/// After a sleep nobody is late: not the leader's followers, not the followers' leader.
+#[test]
+fn who_wakes_begins_to_wait_anew() {
+    let mut leader = Solo::leader(&[1, 2, 3], &[1]);
+    leader.wait(60_000);
+    leader.group.wake(leader.now);
+    assert_eq!(leader.tick().len(), 2, "it says so to both");
+    leader.wait(599);
+    leader.tick();
+    assert_eq!(leader.group.role(), Role::Leader);
+    let mut follower = Solo::new(1, disk(&[1, 2, 3], &[1], 1));
+    follower.step(2, 1, heartbeat());
+    follower.wait(60_000);
+    follower.group.wake(follower.now);
+    follower.wait(599);
+    assert!(follower.tick().is_empty());
+    assert_eq!(follower.group.leader(), Some(PeerId(2)));
+    follower.wait(601);
+    assert_eq!(follower.tick().len(), 2);
+}
+
+/// A lower priority waits longer, and is elected all the same.
+#[test]
+fn priority_delays_and_never_blocks() {
+    let deadline = |priority| {
+        let mut options = options(1);
+        options.priority = priority;
+        Solo::start(options, disk(&[1, 2, 3], &[1], 1), Instant::ZERO).group.deadline()
+    };
+    assert!(deadline(-10) >= Instant::from_millis(1_201));
+    assert!(deadline(-100) == deadline(-10));
+    assert!(deadline(10) <= Instant::from_millis(656));
+    assert!((601..1_201).contains(&(deadline(0).0 / 1_000_000)));
+}
+
+/// Who gives its vote away in the middle of a pre-vote of its own stops asking.
+#[test]
+fn a_pre_candidate_that_votes_for_another_gives_up() {
+    let mut start = disk(&[1, 2, 3], &[1], 1);
+    start.hard_state.term = Term(2);
+    let mut solo = Solo::new(1, start);
+    solo.group.campaign(solo.now);
+    solo.settle();
+    assert_eq!(granted(&solo.step(3, 2, vote_request(false, false, solo.group.last()))), Some(true));
+    solo.step(2, 3, MessageBody::VoteResponse { is_pre_vote: true, is_granted: true });
+    assert_eq!(solo.group.role(), Role::Follower);
+}

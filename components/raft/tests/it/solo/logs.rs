@@ -409,3 +409,56 @@ fn heartbeats_are_sent_only_to_who_was_sent_nothing() {
     assert!(silent.is_empty(), "a second leader in one term is refused");
     assert_eq!(solo.group.rejected_count(), 1);
 }
+
+/// Pipelined appends stop at the window, and go on as acknowledgements come.
+#[test]
+fn a_window_of_bytes_bounds_what_is_under_way() {
+    let mut options = super::options(1);
+    options.append_bytes_max = 200;
+    options.inflight_bytes_max = 600;
+    let mut solo = Solo::start(options, disk(&[1, 2, 3], &[1], 1), types::Instant::ZERO);
+    solo.elect(&[1, 2, 3]);
+    let stamp = solo.last_stamp();
+    solo.accept(2, Index(3), stamp);
+    for _ in 0..40 {
+        solo.propose("0123456789012345678901234567890123456789012345678901");
+    }
+    let to_two = |messages: &[Message]| {
+        let size = |message: &Message| match &message.body {
+            MessageBody::Append { entries, .. } if message.to == PeerId(2) => {
+                Some(entries.iter().map(Entry::size_bytes).sum::<usize>())
+            }
+            _ => None,
+        };
+        messages.iter().filter_map(size).collect::<Vec<_>>()
+    };
+    let sent = to_two(&solo.settle());
+    assert_eq!(sent, [200, 200, 200]);
+    let stamp = solo.last_stamp();
+    assert_eq!(to_two(&solo.accept(2, Index(5), stamp)), [200]);
+    // One that cannot be delivered ends the pipelining: the next is a probe, from what is acknowledged on.
+    solo.group.report_unreachable(solo.now, PeerId(2));
+    let probes = solo.settle();
+    assert_eq!(to_two(&probes).len(), 1);
+    assert_eq!(solo.group.status().peers[0].state, "probe");
+}
+
+/// Too much that is not committed: proposals are dropped, but one always fits.
+#[test]
+fn uncommitted_bytes_are_bounded() {
+    let mut options = super::options(1);
+    options.uncommitted_bytes_max = 200;
+    let mut solo = Solo::start(options, disk(&[1, 2, 3], &[1], 1), types::Instant::ZERO);
+    solo.elect(&[1, 2, 3]);
+    let stamp = solo.last_stamp();
+    solo.accept(2, Index(3), stamp);
+    assert_eq!(solo.group.uncommitted_bytes(), 0);
+    let large = bytes::Bytes::from(vec![0; 500]);
+    assert!(solo.group.propose(solo.now, large).is_ok());
+    let refused = solo.group.propose(solo.now, bytes::Bytes::from_static(b"x"));
+    assert!(matches!(refused, Err(raft::Error::ProposalDropped(_))));
+    solo.settle();
+    let stamp = solo.last_stamp();
+    solo.accept(2, Index(4), stamp);
+    assert!(solo.group.propose(solo.now, bytes::Bytes::from_static(b"x")).is_ok());
+}
