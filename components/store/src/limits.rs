@@ -34,6 +34,10 @@ pub(crate) const SNAPSHOT_STALL_MAX: Duration = Duration::from_secs(10);
 /// Snapshots sent, and snapshots received, at one time.
 pub(crate) const SNAPSHOTS_MAX: usize = 2;
 
+/// Received transfers that are remembered, so that a header that arrives twice does not begin one twice: far more than
+/// are under way at one time.
+pub(crate) const SNAPSHOTS_REMEMBERED_MAX: usize = 64;
+
 /// Silence after which a store is suspected.
 pub(crate) const SUSPECT_AFTER: Duration = Duration::from_millis(600);
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    ops::ControlFlow,
     sync::{Arc, atomic::AtomicU64},
 };
 
@@ -84,7 +85,8 @@ impl Store {
         let records = ports.log.lifecycle_records()?;
         replay(&*ports.kv, ident.cluster_id, &records)?;
         delete_stray_files(&*ports.kv, &records)?;
-        let shared = share(config, ident, ports, first_actor, &records);
+        let last_record = last_sequence(&*ports.kv, &records)?;
+        let shared = share(config, ident, ports, first_actor, last_record);
         let peers = load_peers(&shared)?;
         let store = Store {
             inner: Arc::new(Inner {
@@ -113,6 +115,20 @@ fn replay(kv: &dyn KvEngine, cluster_id: ClusterId, records: &[LifecycleRecord])
     Ok(())
 }
 
+/// The highest sequence ever given out. Records go once their effect is flushed, but their marks stay: a sequence that
+/// were given out again would find the mark of its predecessor, and its record would never be replayed.
+fn last_sequence(kv: &dyn KvEngine, records: &[LifecycleRecord]) -> Result<u64, OpenError> {
+    let mut last = records.last().map_or(0, |record| record.sequence);
+    let (start_key, end_key) = keys::lifecycle_mark_range();
+    kv.snapshot().scan(&start_key, &end_key, true, &mut |key, _| {
+        if let Some(keys::Key::LifecycleMark(sequence)) = keys::parse(key) {
+            last = last.max(sequence);
+        }
+        ControlFlow::Break(())
+    })?;
+    Ok(last)
+}
+
 /// Staged files that no record needs: of transfers that a crash cut short.
 fn delete_stray_files(kv: &dyn KvEngine, records: &[LifecycleRecord]) -> Result<(), OpenError> {
     let needed: BTreeSet<&str> = records
@@ -136,7 +152,7 @@ fn share(
     ident: StoreIdent,
     ports: Ports,
     first_actor: ActorId,
-    records: &[LifecycleRecord],
+    last_record: u64,
 ) -> Arc<Shared> {
     let mut next = first_actor.0;
     let mut id = || {
@@ -153,7 +169,6 @@ fn share(
         liveness: Mailbox::new(id(), Arc::clone(scheduler)),
         upkeep: Mailbox::new(id(), Arc::clone(scheduler)),
     });
-    let last_record = records.last().map_or(0, |record| record.sequence);
     let shared = Shared {
         config,
         ident,
@@ -202,6 +217,7 @@ fn load_peer(shared: &Shared, region_id: RegionId, mut state: RaftState) -> Resu
     let view = RegionView::new(ViewState {
         region: region.clone(),
         term: state.hard_state.term,
+        last: state.last,
         applied: applied.position,
         commit_index: state.hard_state.commit,
         ..ViewState::new(region_id, me)

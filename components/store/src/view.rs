@@ -35,6 +35,8 @@ pub(crate) struct ViewState {
     pub(crate) lease: Option<LeaseView>,
     /// The highest index known committed. Written before any message that carries it leaves the store.
     pub(crate) commit_index: Index,
+    /// Where the peer's log ends, in memory: not all of it may be durable.
+    pub(crate) last: LogPosition,
     /// The last applied position.
     pub(crate) applied: LogPosition,
     /// Until this index is applied no lease read is served: an entry up to it changes range, epoch or membership.
@@ -70,6 +72,8 @@ pub struct RegionPicture {
     pub term: Term,
     /// The highest index known committed.
     pub commit_index: Index,
+    /// Where the peer's log ends, in memory: not all of it may be durable.
+    pub last: LogPosition,
     /// The last applied position.
     pub applied: LogPosition,
     /// When the lease ends, where one is held.
@@ -87,6 +91,7 @@ impl ViewState {
             term: Term::default(),
             lease: None,
             commit_index: Index::default(),
+            last: LogPosition::default(),
             applied: LogPosition::default(),
             lease_blocked_to: Index::default(),
             is_installing: false,
@@ -144,6 +149,7 @@ impl RegionView {
             leader: state.leader,
             term: state.term,
             commit_index: state.commit_index,
+            last: state.last,
             applied: state.applied,
             lease_until: state.lease.map(|lease| lease.until),
         })

@@ -25,6 +25,10 @@ pub(crate) fn write_effect(
             let mut clear = KvBatch::new();
             let (start_key, end_key) = keys::replicated_range(region.id, &region.range);
             clear.delete_range(&[&start_key], &[&end_key]);
+            // Between the two batches the region is in no state at all: nobody may take one for what the rows say, such
+            // as a snapshot transfer that begins right now.
+            clear.delete(&[&keys::region_state_key(region.id)]);
+            clear.delete(&[&keys::apply_state_key(region.id)]);
             kv.write(&clear)?;
             kv.ingest(files)?;
             put_rows(&mut rows, region, *position, *region_clock);

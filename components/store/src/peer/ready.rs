@@ -247,9 +247,10 @@ impl Peer {
         });
         let changes = self.group.configurations().iter().rev().map(|(index, _)| *index);
         let blocked = changes.into_iter().find(|index| *index > applied_index && *index <= commit_index);
-        let me = self.me;
+        let (me, last) = (self.me, self.group.last());
         self.view.update(|view| {
             view.peer = me;
+            view.last = last;
             view.leader = leader;
             view.term = term;
             view.commit_index = commit_index;

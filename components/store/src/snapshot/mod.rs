@@ -35,6 +35,8 @@ pub(crate) struct SnapshotWorker {
     /// Transfers that wait for a place among those being sent.
     queued: std::collections::VecDeque<send::Wanted>,
     receiving: BTreeMap<(StoreId, u64), Receiving>,
+    /// The last transfers that were begun from other stores, so that none is begun twice.
+    begun: std::collections::VecDeque<(StoreId, u64)>,
     outbox: Outbox,
 }
 
@@ -47,6 +49,7 @@ impl SnapshotWorker {
             sending: BTreeMap::new(),
             queued: std::collections::VecDeque::new(),
             receiving: BTreeMap::new(),
+            begun: std::collections::VecDeque::new(),
             outbox: Outbox::default(),
         }
     }

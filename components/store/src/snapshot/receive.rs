@@ -4,7 +4,7 @@ use types::{Instant, RegionId, StoreId};
 
 use super::SnapshotWorker;
 use crate::{
-    limits::{SNAPSHOT_STALL_MAX, SNAPSHOTS_MAX},
+    limits::{SNAPSHOT_STALL_MAX, SNAPSHOTS_MAX, SNAPSHOTS_REMEMBERED_MAX},
     message::{
         RaftMail, ReceivedSnapshot, SnapshotAck, SnapshotChunk, SnapshotHeader, SnapshotMessage,
         SnapshotStatus,
@@ -28,6 +28,14 @@ impl Receiving {
 impl SnapshotWorker {
     pub(super) fn on_header(&mut self, now: Instant, from: StoreId, header: SnapshotHeader) {
         let id = header.id;
+        // A header that arrives twice must not begin anew: its file may be complete already, and wait to be put in place.
+        if let Some(receiving) = self.receiving.get(&(from, id)) {
+            let next_chunk = receiving.next_chunk;
+            return self.ack(from, id, SnapshotStatus::Continue { next_chunk });
+        }
+        if self.begun.contains(&(from, id)) {
+            return;
+        }
         if let Err(reason) = self.admit(&header) {
             return self.ack(from, id, SnapshotStatus::Refused(reason));
         }
@@ -37,6 +45,10 @@ impl SnapshotWorker {
             return self.ack(from, id, SnapshotStatus::Refused(error.to_string()));
         }
         tracing::info!(region = header.region.id.0, from = from.0, "receive snapshot");
+        if self.begun.len() == SNAPSHOTS_REMEMBERED_MAX {
+            self.begun.pop_front();
+        }
+        self.begun.push_back((from, id));
         self.receiving.insert((from, id), Receiving { header, file, next_chunk: 0, moved_at: now });
         self.ack(from, id, SnapshotStatus::Continue { next_chunk: 0 });
     }
