@@ -612,3 +612,6 @@ fn all<A, B>(items: Vec<A>, convert: impl Fn(A) -> Result<B>) -> Result<Vec<B>> 
 fn unknown(message: &'static str, field: &'static str, number: i32) -> Error {
     Error::UnknownNumber { message, field, number: number.into() }
 }
+
+#[cfg(test)]
+mod tests;
