@@ -143,6 +143,11 @@ impl Progress {
         }
     }
 
+    /// Whether entries are under way.
+    pub(crate) fn has_inflight(&self) -> bool {
+        !self.inflight.is_empty()
+    }
+
     /// An append up to `last` has been sent.
     pub(crate) fn on_append_sent(&mut self, now: Instant, last: Index, bytes: usize, commit: Index) {
         match &mut self.state {

@@ -100,22 +100,11 @@ impl RaftGroup {
         self.leave_role(now);
         self.enter_term(term);
         self.hard_state.vote = Some(self.options.id);
-        self.role = RoleState::Candidate(Ballot::default());
+        self.role = RoleState::Candidate(Ballot::of(self.options.id));
         let timeout = self.options.election_timeout;
         self.election.deadline = now + timeout / 2 + self.election.random.below(timeout / 2);
         let requests = self.vote_requests(term, false, is_forced);
         self.outbox.queues().messages_after_persist.extend(requests);
-    }
-
-    /// The own vote counts once it is durable.
-    pub(super) fn count_own_vote(&mut self, now: Instant) {
-        let own = self.options.id;
-        if self.persistence.durable == (self.hard_state.term, Some(own))
-            && let RoleState::Candidate(ballot) = &mut self.role
-        {
-            ballot.record(own, true);
-            self.decide_election(now);
-        }
     }
 
     pub(super) fn on_pre_vote_request(
@@ -263,11 +252,12 @@ impl RaftGroup {
         }
     }
 
-    fn decide_election(&mut self, now: Instant) {
+    /// Looks whether the election is decided, after an answer or when the own vote has become durable.
+    pub(super) fn decide_election(&mut self, now: Instant) {
         let configuration = self.configurations.in_force();
         let (result, is_pre_vote) = match &self.role {
             RoleState::PreCandidate(ballot) => (ballot.result(configuration), true),
-            // An answer may overtake the news that the own vote is durable.
+            // The own vote, made together with the term, counts once it is durable; an answer may overtake that.
             RoleState::Candidate(_) if self.persistence.durable.0 != self.hard_state.term => return,
             RoleState::Candidate(ballot) => (ballot.result(configuration), false),
             RoleState::Follower(_) | RoleState::Leader(_) => return,

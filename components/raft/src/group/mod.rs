@@ -129,7 +129,7 @@ impl RaftGroup {
             self.persistence.in_flight.pop_front();
         }
         match &self.role {
-            RoleState::Candidate(_) => self.count_own_vote(now),
+            RoleState::Candidate(_) => self.decide_election(now),
             RoleState::Leader(_) => self.advance_commit(now),
             RoleState::Follower(_) | RoleState::PreCandidate(_) => {}
         }

@@ -165,9 +165,11 @@ fn wants_append(options: &Options, log: &Log, progress: &Progress) -> bool {
     }
 }
 
-/// Whether the peer could commit more if it were told so.
+/// Whether the peer could commit more if it were told so. While appends to it are under way there is more to come,
+/// which tells it too: under load no message is spent on the commit index alone.
 fn wants_commit(progress: &Progress, commit: Index) -> bool {
-    progress.state == ProgressState::Replicate && progress.match_index.min(commit) > progress.commit_sent
+    let is_idle = progress.state == ProgressState::Replicate && !progress.has_inflight();
+    is_idle && progress.match_index.min(commit) > progress.commit_sent
 }
 
 /// Makes one leader's messages.

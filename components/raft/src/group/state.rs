@@ -44,7 +44,7 @@ pub(super) struct ForwardedRead {
 }
 
 /// The answers to a candidate.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ballot {
     /// Who has answered, and what.
     answers: Vec<(PeerId, bool)>,

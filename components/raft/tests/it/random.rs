@@ -127,6 +127,15 @@ impl Run {
             && self.cluster.change(leader, &voters, &learners).is_some_and(|result| result.is_ok())
         {
             self.change_count += 1;
+            if self.cluster.chance(300) {
+                // Between those who voted so far and those who shall: neither half may decide alone.
+                let configuration = self.cluster.group(leader).configuration();
+                let old: Vec<u64> =
+                    configuration.outgoing.iter().map(|id| id.0).filter(|id| *id != leader).collect();
+                let rest: Vec<u64> = (1..=PEER_COUNT).filter(|id| !old.contains(id)).collect();
+                self.cluster.partition(&[&old, &rest]);
+                self.cluster.run(2_000);
+            }
         }
     }
 
