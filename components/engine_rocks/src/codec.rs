@@ -198,3 +198,55 @@ fn encode_configuration((index, change): &(Index, ConfigurationChange)) -> vocab
 fn of_region(region: RegionId, message: String) -> Error {
     Error::Corruption { operation: Operation::Read, region: Some(region), message }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_row_has_the_documented_layout() {
+        let entry = Entry {
+            index: Index(0x0203),
+            term: Term(0x0405),
+            kind: EntryKind::Configuration,
+            payload: Bytes::from("xy"),
+            chain: Chain(0x0607),
+        };
+        let key = entry_key(RegionId(0x0809), entry.index);
+        assert_eq!(key, [1, 0, 0, 0, 0, 0, 0, 8, 9, 0, 0, 0, 0, 0, 0, 2, 3]);
+        let mut value = Vec::new();
+        encode_entry(&entry, &mut value);
+        let head = [0x12, 0, 0, 0, 0, 0, 0, 4, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 6, 7];
+        assert_eq!(value, [&head[..], b"xy"].concat());
+        assert_eq!(decode_entry(RegionId(0x0809), &key, &value).unwrap(), entry);
+    }
+
+    #[test]
+    fn malformed_rows_are_corruption_of_their_region() {
+        let key = entry_key(RegionId(3), Index(9));
+        let mut value = Vec::new();
+        encode_entry(&Entry::default(), &mut value);
+        let changed = |head: u8| [&[head], &value[1..]].concat();
+        for value in [&[][..], &value[..24], &changed(0x13), &changed(0x20), &changed(0x01)] {
+            let result = decode_entry(RegionId(3), &key, value);
+            assert!(
+                matches!(result, Err(Error::Corruption { region: Some(RegionId(3)), .. })),
+                "{value:02x?}"
+            );
+        }
+        assert!(decode_entry(RegionId(3), &key[..12], &value).is_err());
+        assert!(decode_raft_state(RegionId(3), &[]).is_err(), "a Raft state without a hard state");
+        assert!(decode_raft_state(RegionId(3), &[0xff; 5]).is_err());
+        assert!(decode_record(&[]).is_err());
+        assert!(decode_number(&[LIFECYCLE, 1, 2]).is_err());
+    }
+
+    #[test]
+    fn a_store_of_another_format_is_refused_and_not_called_damaged() {
+        let row = disk::StoreIdent { format_version: 2, cluster_id: 1, store_id: 1, incarnation: 1 }
+            .encode_to_vec();
+        let error = decode_ident(&row).unwrap_err();
+        assert!(matches!(error, Error::Io { .. }), "{error}");
+        assert!(error.to_string().contains("format version 2"), "{error}");
+    }
+}

