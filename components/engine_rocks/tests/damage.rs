@@ -129,41 +129,80 @@ fn a_block_of_zeros_is_refused() {
     assert_refused(RocksLog::open(folder.path(), &options()), "a block of zeros");
 }
 
-#[test]
-fn an_older_file_cut_short_is_refused() {
-    // Each memtable is changed after one write; the copy is made before RocksDB has written the old ones out.
-    let options = Options { log_memtable_bytes: 1 << 20, ..options() };
+/// A log with two files of synced writes.
+struct TwoFiles {
+    folder: TempDir,
+    /// The length of the older file after its first write.
+    first_len: u64,
+    /// The last entry, alone in the newer file.
+    last_index: Index,
+}
+
+/// The older file vanishes as soon as RocksDB has written its memtable out; this catches it before.
+fn two_files() -> TwoFiles {
+    let options = Options { log_memtable_bytes: 16 << 20, ..options() };
     let source = tempfile::tempdir().unwrap();
     let log = RocksLog::open(source.path(), &options).unwrap();
-    let mut found = None;
-    for at in 0..200_u64 {
-        let entry =
-            Entry { index: Index(at + 2), payload: vec![at as u8; 300_000].into(), ..Entry::default() };
-        let write = LogWrite {
-            region_id: REGION,
-            entries: vec![entry],
-            previous_last_index: Index(at + 1),
-            ..LogWrite::default()
-        };
+    let mut last = Entry { index: Index(1), ..Entry::default() };
+    let mut write = |len: usize| {
+        let (index, payload) = (last.index.next(), Bytes::from(vec![7; len]));
+        let chain = last.chain.link(index, Term(1), EntryKind::Command, &payload);
+        let entry = Entry { index, term: Term(1), kind: EntryKind::Command, payload, chain };
+        let previous_last_index = std::mem::replace(&mut last, entry.clone()).index;
+        let write =
+            LogWrite { region_id: REGION, entries: vec![entry], previous_last_index, ..LogWrite::default() };
         log.write(&LogBatch { writes: vec![write], ..LogBatch::default() }, true).unwrap();
-        let files = log_files(source.path());
-        let is_written = |path: &PathBuf| fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0);
-        if files.len() >= 2 && files.iter().all(is_written) {
-            let copy = copy(source.path());
-            if log_files(copy.path())
-                == files.iter().map(|file| copy.path().join(file.file_name().unwrap())).collect::<Vec<_>>()
-            {
-                found = Some(copy);
-                break;
-            }
+        index
+    };
+    for _ in 0..20 {
+        write(1 << 20);
+        let first_len = fs::metadata(log_files(source.path()).pop().unwrap()).unwrap().len();
+        for _ in 1..16 {
+            write(1 << 20);
+        }
+        let last_index = write(10);
+        let target = tempfile::tempdir().unwrap();
+        for file in fs::read_dir(source.path()).unwrap().map(Result::unwrap) {
+            let target = target.path().join(file.file_name());
+            let is_log = file.path().extension().is_some_and(|ending| ending == "log");
+            // What vanishes meanwhile is missed below. Links take no time, but only the log files change no more.
+            if is_log {
+                fs::hard_link(file.path(), target).ok()
+            } else {
+                fs::copy(file.path(), target).ok().map(drop)
+            };
+        }
+        let files = log_files(target.path());
+        if files.len() == 2
+            && files.iter().all(|file| fs::metadata(file).is_ok_and(|metadata| metadata.len() > 0))
+        {
+            return TwoFiles { folder: target, first_len, last_index };
         }
     }
-    let folder = found.expect("in two hundred writes one meets two files");
+    panic!("RocksDB wrote every memtable out at once");
+}
+
+#[test]
+fn an_older_file_cut_short_is_refused() {
+    let TwoFiles { folder, first_len, .. } = two_files();
     let oldest = log_files(folder.path()).remove(0);
-    let len = fs::metadata(&oldest).unwrap().len();
-    drop(log);
-    fs::File::options().write(true).open(&oldest).unwrap().set_len(len - 10).unwrap();
-    assert_refused(RocksLog::open(folder.path(), &options), "an older file cut short");
+    let bytes = fs::read(&oldest).unwrap();
+    // Within a record, and between two.
+    for len in [bytes.len() - 10, usize::try_from(first_len).unwrap()] {
+        let copy = copy(folder.path());
+        fs::write(copy.path().join(oldest.file_name().unwrap()), &bytes[..len]).unwrap();
+        assert_refused(RocksLog::open(copy.path(), &options()), &format!("an older file cut to {len} bytes"));
+    }
+    fs::remove_file(&oldest).unwrap();
+    assert_refused(RocksLog::open(folder.path(), &options()), "an older file that is missing");
+}
+
+#[test]
+fn two_whole_files_open() {
+    let TwoFiles { folder, last_index, .. } = two_files();
+    let log = RocksLog::open(folder.path(), &options()).unwrap();
+    let read = log.read_entries(REGION, Index(2), Index(u64::MAX), usize::MAX).unwrap();
+    assert_eq!(read.last().map(|entry| entry.index), Some(last_index));
 }
 
 #[test]
