@@ -4,7 +4,10 @@
 #![allow(
     clippy::unwrap_used,
     dead_code,
+    unreachable_pub,
     clippy::disallowed_methods,
+    clippy::large_enum_variant,
+    clippy::too_many_lines,
     reason = "for tests and measurements; each uses a part"
 )]
 
