@@ -15,7 +15,7 @@ use types::{
 use crate::{
     disk::{Disk, Write},
     ghost::Ghost,
-    node::{Applied, Node},
+    host::{Applied, Host},
 };
 
 /// How badly the world behaves. Chances are in thousandths.
@@ -46,7 +46,7 @@ impl Faults {
 /// All of it.
 pub(crate) struct Cluster {
     pub(crate) now: Instant,
-    pub(crate) nodes: BTreeMap<PeerId, Node>,
+    pub(crate) hosts: BTreeMap<PeerId, Host>,
     pub(crate) faults: Faults,
     /// Directed pairs between which nothing passes.
     pub(crate) blocked: BTreeSet<(PeerId, PeerId)>,
@@ -119,15 +119,15 @@ impl Cluster {
     ) -> Cluster {
         let now = Instant::from_millis(1_000);
         let first = configuration(voters, learners);
-        let nodes = (1..=peer_count).map(|id| {
+        let hosts = (1..=peer_count).map(|id| {
             let is_member = voters.contains(&id) || learners.contains(&id);
             let disk = if is_member { Disk::first(&first, first_position()) } else { Disk::default() };
             let options = Options { id: PeerId(id), seed: seed.wrapping_mul(31) + id, ..options.clone() };
-            (PeerId(id), Node::new(options, disk, now))
+            (PeerId(id), Host::new(options, disk, now))
         });
         let mut cluster = Cluster {
             now,
-            nodes: nodes.collect(),
+            hosts: hosts.collect(),
             faults: Faults::NONE,
             blocked: BTreeSet::new(),
             filter: None,
@@ -155,20 +155,20 @@ impl Cluster {
         thousandths > 0 && self.random() % 1_000 < thousandths
     }
 
-    pub(crate) fn node(&self, id: u64) -> &Node {
-        &self.nodes[&PeerId(id)]
+    pub(crate) fn host(&self, id: u64) -> &Host {
+        &self.hosts[&PeerId(id)]
     }
 
     pub(crate) fn group(&self, id: u64) -> &RaftGroup {
-        self.node(id).group.as_ref().expect("it is up")
+        self.host(id).group.as_ref().expect("it is up")
     }
 
     /// Calls the group of a peer, if it is up, and sees to what comes of it.
     pub(crate) fn with<R>(&mut self, id: u64, call: impl FnOnce(&mut RaftGroup, Instant) -> R) -> Option<R> {
         let now = self.now;
-        let node = self.nodes.get_mut(&PeerId(id)).expect("it exists");
-        let local = node.clock(now);
-        let result = node.group.as_mut().map(|group| call(group, local))?;
+        let host = self.hosts.get_mut(&PeerId(id)).expect("it exists");
+        let local = host.clock(now);
+        let result = host.group.as_mut().map(|group| call(group, local))?;
         self.after_input(PeerId(id));
         Some(result)
     }
@@ -184,7 +184,7 @@ impl Cluster {
         voters: &[u64],
         learners: &[u64],
     ) -> Option<raft::Result<Index>> {
-        let present = self.node(id).group.as_ref()?.status().configuration.1;
+        let present = self.host(id).group.as_ref()?.status().configuration.1;
         let change = change_to(&present, voters, learners);
         self.with(id, |group, now| group.propose_conf_change(now, change))
     }
@@ -192,23 +192,23 @@ impl Cluster {
     /// Asks for a read index, and remembers what it must not be below.
     pub(crate) fn read(&mut self, id: u64, read_id: u64) {
         let committed = self.ghost.last_committed();
-        if self.node(id).group.is_some() {
-            self.nodes.get_mut(&PeerId(id)).expect("it exists").reads.insert(read_id, committed);
+        if self.host(id).group.is_some() {
+            self.hosts.get_mut(&PeerId(id)).expect("it exists").reads.insert(read_id, committed);
             self.with(id, |group, now| group.read_index(now, read_id));
         }
     }
 
     pub(crate) fn crash(&mut self, id: u64) {
         let kept = self.random() as usize % 4;
-        self.log(|| format!("{id} crashes, {kept} writes kept of {:?}", self.node(id).writes));
-        self.nodes.get_mut(&PeerId(id)).expect("it exists").crash(kept);
+        self.log(|| format!("{id} crashes, {kept} writes kept of {:?}", self.host(id).writes));
+        self.hosts.get_mut(&PeerId(id)).expect("it exists").crash(kept);
     }
 
     pub(crate) fn restart(&mut self, id: u64) {
         let now = self.now;
-        let node = self.nodes.get_mut(&PeerId(id)).expect("it exists");
-        if node.group.is_none() {
-            node.start(now, false);
+        let host = self.hosts.get_mut(&PeerId(id)).expect("it exists");
+        if host.group.is_none() {
+            host.start(now, false);
             self.log(|| format!("{id} restarts: {}", self.picture()));
             self.after_input(PeerId(id));
         }
@@ -216,15 +216,15 @@ impl Cluster {
 
     /// Truncates the log of a peer up to what it has applied, durably.
     pub(crate) fn compact(&mut self, id: u64) {
-        let node = self.nodes.get_mut(&PeerId(id)).expect("it exists");
-        let Some(group) = &mut node.group else { return };
+        let host = self.hosts.get_mut(&PeerId(id)).expect("it exists");
+        let Some(group) = &mut host.group else { return };
         // The machine may be ahead of what the group has been told.
-        let index = node.machine.0.min(group.applied_index()).min(group.persisted_index());
-        let Some(position) = group.position(index).or_else(|| node.disk.position(index)) else { return };
-        let is_on_disk = node.disk.last().index >= index && node.disk.truncated.index < index;
-        if is_on_disk && node.machine.0 == index {
-            node.flushed = node.machine;
-            node.disk.compact(position);
+        let index = host.machine.0.min(group.applied_index()).min(group.persisted_index());
+        let Some(position) = group.position(index).or_else(|| host.disk.position(index)) else { return };
+        let is_on_disk = host.disk.last().index >= index && host.disk.truncated.index < index;
+        if is_on_disk && host.machine.0 == index {
+            host.flushed = host.machine;
+            host.disk.compact(position);
             group.compact(position);
         }
     }
@@ -243,8 +243,8 @@ impl Cluster {
 
     /// Peers that believe they lead.
     pub(crate) fn leaders(&self) -> Vec<u64> {
-        let leads = |node: &&Node| node.group.as_ref().is_some_and(|group| group.role() == Role::Leader);
-        self.nodes.values().filter(leads).map(|node| node.id.0).collect()
+        let leads = |host: &&Host| host.group.as_ref().is_some_and(|group| group.role() == Role::Leader);
+        self.hosts.values().filter(leads).map(|host| host.id.0).collect()
     }
 
     /// The leader of the highest term.
@@ -271,8 +271,8 @@ impl Cluster {
 
     fn next_event(&self) -> Instant {
         let message = self.network.keys().next().map_or(Instant::MAX, |(at, _)| *at);
-        let node = self.nodes.values().map(|node| node.next_event(self.now)).min().unwrap_or(Instant::MAX);
-        message.min(node).max(self.now)
+        let host = self.hosts.values().map(|host| host.next_event(self.now)).min().unwrap_or(Instant::MAX);
+        message.min(host).max(self.now)
     }
 
     /// The next thing happens.
@@ -284,32 +284,32 @@ impl Cluster {
             }
             return;
         }
-        let due = self.nodes.values().find(|node| node.next_event(self.now) <= self.now).map(|node| node.id);
+        let due = self.hosts.values().find(|host| host.next_event(self.now) <= self.now).map(|host| host.id);
         if let Some(id) = due {
-            self.run_node(id);
+            self.run_host(id);
         }
     }
 
-    fn run_node(&mut self, id: PeerId) {
+    fn run_host(&mut self, id: PeerId) {
         let now = self.now;
-        let node = self.nodes.get_mut(&id).expect("it exists");
-        let local = node.clock(now);
-        let group = node.group.as_mut().expect("only who is up has events");
-        if node.ready_at.is_some_and(|at| at <= now) {
+        let host = self.hosts.get_mut(&id).expect("it exists");
+        let local = host.clock(now);
+        let group = host.group.as_mut().expect("only who is up has events");
+        if host.ready_at.is_some_and(|at| at <= now) {
             self.take_ready(id);
             return;
         }
-        if node.writes.front().is_some_and(|write| write.due <= now) {
+        if host.writes.front().is_some_and(|write| write.due <= now) {
             self.finish_write(id);
             return;
         }
-        if node.persisted.front().is_some_and(|(due, _)| *due <= now) {
-            let (_, number) = node.persisted.pop_front().expect("it is there");
+        if host.persisted.front().is_some_and(|(due, _)| *due <= now) {
+            let (_, number) = host.persisted.pop_front().expect("it is there");
             group.on_persisted(local, number);
-        } else if node.applies.front().is_some_and(|(due, _)| *due <= now) {
-            let (_, applied) = node.applies.pop_front().expect("it is there");
-            let index = node.apply(applied);
-            node.group.as_mut().expect("it is up").advance(local, index);
+        } else if host.applies.front().is_some_and(|(due, _)| *due <= now) {
+            let (_, applied) = host.applies.pop_front().expect("it is there");
+            let index = host.apply(applied);
+            host.group.as_mut().expect("it is up").advance(local, index);
         } else {
             group.tick(local);
         }
@@ -335,15 +335,15 @@ impl Cluster {
     fn finish_write(&mut self, id: PeerId) {
         let late = Duration::from_nanos(self.random() % (self.faults.write_max.as_nanos() as u64 + 1));
         let now = self.now;
-        let node = self.nodes.get_mut(&id).expect("it exists");
-        let write = node.writes.pop_front().expect("it is there");
-        node.disk.apply(&write);
+        let host = self.hosts.get_mut(&id).expect("it exists");
+        let write = host.writes.pop_front().expect("it is there");
+        host.disk.apply(&write);
         let number = write.number;
-        let due = node.persisted.back().map_or(now, |(due, _)| *due).max(now + late);
-        node.persisted.push_back((due, write.number));
+        let due = host.persisted.back().map_or(now, |(due, _)| *due).max(now + late);
+        host.persisted.push_back((due, write.number));
         if let Some(meta) = &write.snapshot {
-            node.flushed = (meta.position.index, meta.position.chain);
-            node.applies.push_back((due, Applied::Snapshot(meta.position)));
+            host.flushed = (meta.position.index, meta.position.chain);
+            host.applies.push_back((due, Applied::Snapshot(meta.position)));
         }
         self.log(|| format!("{id} has written {number}"));
         for message in write.messages {
@@ -359,9 +359,9 @@ impl Cluster {
             refusals > 0 && (salt >> 33) % 1_000 < refusals
         };
         let now = self.now;
-        let node = self.nodes.get_mut(&id).expect("it exists");
-        node.ready_at = None;
-        let mut ready = node.take_ready(now, refuse);
+        let host = self.hosts.get_mut(&id).expect("it exists");
+        host.ready_at = None;
+        let mut ready = host.take_ready(now, refuse);
         for entry in &ready.entries {
             self.ghost.on_appended(id, entry);
         }
@@ -371,9 +371,9 @@ impl Cluster {
         if ready.must_persist() {
             let due = self.now
                 + Duration::from_nanos(self.random() % (self.faults.write_max.as_nanos() as u64 + 1));
-            let node = self.nodes.get_mut(&id).expect("it exists");
-            let due = node.writes.back().map_or(due, |write| write.due.max(due));
-            node.writes.push_back(Write::of(&mut ready, due));
+            let host = self.hosts.get_mut(&id).expect("it exists");
+            let due = host.writes.back().map_or(due, |write| write.due.max(due));
+            host.writes.push_back(Write::of(&mut ready, due));
         } else {
             assert!(ready.hard_state.is_none() && ready.entries.is_empty() && ready.snapshot.is_none());
             assert!(ready.messages_after_persist.is_empty());
@@ -389,23 +389,23 @@ impl Cluster {
             self.log(|| format!("{id} is {change:?}"));
             self.trace.push(format!("{id}: {:?} term {} leader {leader}", change.role, change.term));
         }
-        let node = self.nodes.get_mut(&id).expect("it exists");
+        let host = self.hosts.get_mut(&id).expect("it exists");
         for read in ready.reads {
-            let asked = node.reads.remove(&read.id).expect("each read is answered once");
+            let asked = host.reads.remove(&read.id).expect("each read is answered once");
             if let Some(index) = read.index {
                 assert!(index >= asked, "peer {id} reads at {index} what was committed up to {asked} before");
             }
-            node.answers.push((read.id, read.index));
+            host.answers.push((read.id, read.index));
         }
         if !ready.committed.is_empty() {
             for entry in &ready.committed {
                 assert!(
-                    node.disk.position(entry.index) == Some(entry.position()),
+                    host.disk.position(entry.index) == Some(entry.position()),
                     "handed out before it was durable"
                 );
             }
-            let due = node.applies.back().map_or(self.now, |(due, _)| *due).max(self.now + late);
-            node.applies.push_back((due, Applied::Entries(ready.committed)));
+            let due = host.applies.back().map_or(self.now, |(due, _)| *due).max(self.now + late);
+            host.applies.push_back((due, Applied::Entries(ready.committed)));
         }
         for peer in ready.snapshot_wanted {
             self.send_snapshot(id, peer);
@@ -414,11 +414,11 @@ impl Cluster {
 
     /// A snapshot of what the leader has applied.
     fn send_snapshot(&mut self, from: PeerId, to: PeerId) {
-        let node = &self.nodes[&from];
-        let group = node.group.as_ref().expect("it is up");
-        let index = node.machine.0;
+        let host = &self.hosts[&from];
+        let group = host.group.as_ref().expect("it is up");
+        let index = host.machine.0;
         let in_force = group.configurations().iter().rfind(|(at, _)| *at <= index).cloned();
-        if let (Some(position), Some(configuration)) = (node.position(index), in_force) {
+        if let (Some(position), Some(configuration)) = (host.position(index), in_force) {
             let body = MessageBody::Snapshot { meta: SnapshotMeta { position, configuration } };
             self.send(Message { from, to, term: group.term(), body });
         } else {
@@ -453,31 +453,31 @@ impl Cluster {
     /// Looks at a peer after an input, and sees to it that its Ready is taken.
     fn after_input(&mut self, id: PeerId) {
         let wait = Duration::from_nanos(self.random() % (self.faults.ready_max.as_nanos() as u64 + 1));
-        let node = self.nodes.get_mut(&id).expect("it exists");
-        let Some(group) = &node.group else { return };
+        let host = self.hosts.get_mut(&id).expect("it exists");
+        let Some(group) = &host.group else { return };
         group.check_invariants();
-        if group.has_ready() && node.ready_at.is_none() {
-            node.ready_at = Some(self.now + wait);
+        if group.has_ready() && host.ready_at.is_none() {
+            host.ready_at = Some(self.now + wait);
         }
         self.observe(id);
     }
 
     fn observe(&mut self, id: PeerId) {
-        let node = &self.nodes[&id];
-        let Some(group) = &node.group else { return };
-        if group.role() == Role::Leader && node.seen_leading != group.term() {
-            self.ghost.on_leader(id, group.term(), |index| node.position(index));
+        let host = &self.hosts[&id];
+        let Some(group) = &host.group else { return };
+        if group.role() == Role::Leader && host.seen_leading != group.term() {
+            self.ghost.on_leader(id, group.term(), |index| host.position(index));
         }
         let leading = if group.role() == Role::Leader { group.term() } else { Term(0) };
         let commit = group.commit_index();
-        for index in (node.seen_commit.0 + 1..=commit.0).map(Index) {
-            if let Some(position) = node.position(index) {
+        for index in (host.seen_commit.0 + 1..=commit.0).map(Index) {
+            if let Some(position) = host.position(index) {
                 self.ghost.on_committed(id, position);
             }
         }
         // Whoever has a lease reads what is committed; so nothing may be committed that it does not know of.
         let last_committed = self.ghost.last_committed();
-        for holder in self.nodes.values() {
+        for holder in self.hosts.values() {
             if let Some(group) = &holder.group
                 && group.lease(holder.clock(self.now)).is_some()
             {
@@ -489,9 +489,9 @@ impl Cluster {
                 );
             }
         }
-        let node = self.nodes.get_mut(&id).expect("it exists");
-        node.seen_commit = commit;
-        node.seen_leading = leading;
+        let host = self.hosts.get_mut(&id).expect("it exists");
+        host.seen_commit = commit;
+        host.seen_leading = leading;
     }
 
     /// With `RAFT_TRACE` set, says what happens.
@@ -503,8 +503,8 @@ impl Cluster {
 
     /// One line for each peer.
     pub(crate) fn picture(&self) -> String {
-        let line = |node: &Node| match &node.group {
-            None => format!("{}: down", node.id),
+        let line = |host: &Host| match &host.group {
+            None => format!("{}: down", host.id),
             Some(group) => {
                 let status = group.status();
                 let (index, change) = &status.configuration;
@@ -513,7 +513,7 @@ impl Cluster {
                     |peers: &[PeerId]| peers.iter().map(PeerId::to_string).collect::<Vec<_>>().join(",");
                 let mut text = format!(
                     "{}: {:?} term {} log ({}, {}..{}] commit {} applied {} voters {}",
-                    node.id,
+                    host.id,
                     status.role,
                     status.term,
                     status.truncated.index,
@@ -532,7 +532,7 @@ impl Cluster {
                 text + &format!(" @{index}")
             }
         };
-        self.nodes.values().map(line).collect::<Vec<_>>().join("\n")
+        self.hosts.values().map(line).collect::<Vec<_>>().join("\n")
     }
 }
 

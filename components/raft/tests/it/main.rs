@@ -13,7 +13,7 @@ mod disk;
 #[cfg(test)]
 mod ghost;
 #[cfg(test)]
-mod node;
+mod host;
 #[cfg(test)]
 mod random;
 #[cfg(test)]

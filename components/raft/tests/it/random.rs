@@ -48,8 +48,8 @@ impl Run {
             // Lease and promise differ by a fifth; two clocks may drift apart by half of that.
             let drift_ppm = (cluster.random() % 100_000) as i64 - 50_000;
             let now = cluster.now;
-            if let Some(node) = cluster.nodes.get_mut(&PeerId(id)) {
-                node.set_drift(now, drift_ppm);
+            if let Some(host) = cluster.hosts.get_mut(&PeerId(id)) {
+                host.set_drift(now, drift_ppm);
             }
         }
         Run { cluster, proposal_count: 0, read_count: 0, change_count: 0 }
@@ -191,10 +191,10 @@ impl Run {
             let applied = cluster.group(id.0).applied_index();
             assert!(applied >= last, "peer {id} has not applied {last}:\n{}", cluster.picture());
         }
-        let answer = cluster.node(leader).answers.iter().rfind(|(id, _)| *id == u64::MAX).expect("answered");
+        let answer = cluster.host(leader).answers.iter().rfind(|(id, _)| *id == u64::MAX).expect("answered");
         assert!(answer.1 >= Some(last.prev()));
         assert!(!cluster.group(leader).configuration().is_joint());
-        assert!(cluster.group(leader).lease(cluster.node(leader).clock(cluster.now)).is_some());
+        assert!(cluster.group(leader).lease(cluster.host(leader).clock(cluster.now)).is_some());
     }
 }
 

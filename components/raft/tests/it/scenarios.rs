@@ -16,10 +16,10 @@ fn cluster(peer_count: u64, voters: &[u64]) -> Cluster {
 /// Replaces what a peer remembers before anything has happened.
 fn set_disk(cluster: &mut Cluster, id: u64, disk: Disk) {
     let now = cluster.now;
-    let node = cluster.nodes.get_mut(&PeerId(id)).expect("it exists");
-    node.crash(0);
-    node.disk = disk;
-    node.start(now, true);
+    let host = cluster.hosts.get_mut(&PeerId(id)).expect("it exists");
+    host.crash(0);
+    host.disk = disk;
+    host.start(now, true);
 }
 
 /// A configuration entry of this term behind the last of `disk`.
@@ -70,7 +70,7 @@ fn figure_7() {
     let last = cluster.group(1).last();
     assert_eq!((last.term, last.index), (Term(8), Index(12)));
     for id in 1..=7 {
-        assert_eq!(cluster.node(id).disk.last(), last, "peer {id}");
+        assert_eq!(cluster.host(id).disk.last(), last, "peer {id}");
         assert_eq!(cluster.group(id).commit_index(), last.index);
     }
 }
@@ -250,8 +250,8 @@ fn a_wiped_learner_catches_up_in_an_idle_group() {
     cluster.run(500);
     let last = cluster.group(1).last();
     assert_eq!(cluster.group(4).commit_index(), last.index);
-    let node = cluster.nodes.get_mut(&PeerId(4)).expect("it exists");
-    node.flushed = (Index(0), Default::default());
+    let host = cluster.hosts.get_mut(&PeerId(4)).expect("it exists");
+    host.flushed = (Index(0), Default::default());
     set_disk(&mut cluster, 4, Disk::default());
     cluster.run(1_000);
     assert_eq!(cluster.group(4).last(), last);
@@ -294,7 +294,7 @@ fn a_transfer_to_the_dead_is_given_up() {
     cluster.run(700);
     cluster.propose(1, "taken").expect("up").expect("leads");
     assert_eq!(cluster.leader(), Some(1));
-    assert!(cluster.group(1).lease(cluster.node(1).clock(cluster.now)).is_some(), "it was never told");
+    assert!(cluster.group(1).lease(cluster.host(1).clock(cluster.now)).is_some(), "it was never told");
 }
 
 /// An idle group exchanges heartbeats and nothing else.
@@ -330,7 +330,7 @@ fn a_deaf_peer_is_harmless() {
     cluster.blocked.insert((PeerId(1), PeerId(3)));
     cluster.run(5_000);
     assert_eq!(cluster.leader(), Some(1));
-    assert!(cluster.group(1).lease(cluster.node(1).clock(cluster.now)).is_some());
+    assert!(cluster.group(1).lease(cluster.host(1).clock(cluster.now)).is_some());
 }
 
 /// Learners and new peers never campaign (row 48).
@@ -391,7 +391,7 @@ fn a_deposed_leader_confirms_no_read() {
     // It stepped down long ago; a heartbeat answered before would be the danger.
     cluster.read(1, 1);
     cluster.run(1_000);
-    assert_eq!(cluster.node(1).answers, [(1, None)]);
+    assert_eq!(cluster.host(1).answers, [(1, None)]);
     let late = MessageBody::HeartbeatResponse { stamp: Default::default(), last_index: Index(2) };
     let message = Message { from: PeerId(2), to: PeerId(1), term: Term(2), body: late };
     cluster.with(1, |group, now| group.step(now, message));

@@ -108,7 +108,7 @@ fn run_peer_line(cluster: &mut Cluster, words: &[&str], id: u64, output: &mut St
             Some(String::new())
         }
         "answers" => {
-            let answers = std::mem::take(&mut cluster.nodes.get_mut(&PeerId(id)).expect("it exists").answers);
+            let answers = std::mem::take(&mut cluster.hosts.get_mut(&PeerId(id)).expect("it exists").answers);
             let say = |(id, index): &(u64, Option<types::Index>)| match index {
                 Some(index) => format!("{id} at {index}"),
                 None => format!("{id} ask again"),
@@ -116,7 +116,7 @@ fn run_peer_line(cluster: &mut Cluster, words: &[&str], id: u64, output: &mut St
             Some(answers.iter().map(say).collect::<Vec<_>>().join(", "))
         }
         "lease" => {
-            let now = cluster.node(id).clock(cluster.now);
+            let now = cluster.host(id).clock(cluster.now);
             let lease = cluster.group(id).lease(now);
             Some(lease.map_or_else(
                 || "none".to_owned(),
@@ -155,7 +155,7 @@ fn log(cluster: &Cluster, id: u64) -> String {
         EntryKind::Configuration => format!("{}:configuration", entry.term),
         EntryKind::Command => format!("{}:{}", entry.term, String::from_utf8_lossy(&entry.payload)),
     };
-    let disk = &cluster.node(id).disk;
+    let disk = &cluster.host(id).disk;
     let entries: Vec<_> = disk.entries.values().map(entry).collect();
     format!("({}, {}] {}", disk.truncated.term, disk.truncated.index, entries.join(" "))
 }

@@ -9,7 +9,7 @@ use crate::disk::{Disk, DiskReader, Write};
 
 /// A peer.
 #[derive(Debug)]
-pub(crate) struct Node {
+pub(crate) struct Host {
     pub(crate) id: PeerId,
     /// `None` while it is down.
     pub(crate) group: Option<RaftGroup>,
@@ -72,10 +72,10 @@ impl LocalClock {
     }
 }
 
-impl Node {
-    pub(crate) fn new(options: Options, disk: Disk, now: Instant) -> Node {
+impl Host {
+    pub(crate) fn new(options: Options, disk: Disk, now: Instant) -> Host {
         let machine = (disk.truncated.index, disk.truncated.chain);
-        let mut node = Node {
+        let mut host = Host {
             id: options.id,
             group: None,
             disk,
@@ -93,8 +93,8 @@ impl Node {
             options,
             start_count: 0,
         };
-        node.start(now, true);
-        node
+        host.start(now, true);
+        host
     }
 
     /// Starts, with what is durable. Promises of an earlier run bind unless this is the first.
@@ -139,7 +139,7 @@ impl Node {
         self.clock = LocalClock { started_at: now, offset: shown.0, drift_ppm };
     }
 
-    /// When this node does something by itself next.
+    /// When this host does something by itself next.
     pub(crate) fn next_event(&self, now: Instant) -> Instant {
         let Some(group) = &self.group else { return Instant::MAX };
         let first = [
@@ -159,7 +159,7 @@ impl Node {
         self.group.as_mut().expect("it is up").ready(local, reader)
     }
 
-    /// The position in this node's log, wherever it is.
+    /// The position in this host's log, wherever it is.
     pub(crate) fn position(&self, index: Index) -> Option<LogPosition> {
         let Some(group) = &self.group else { return self.disk.position(index) };
         // What a snapshot replaces may still be on disk.
