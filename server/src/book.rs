@@ -49,7 +49,11 @@ impl AddressBook {
 
     /// Where one store is.
     pub(crate) fn address_of(&self, id: StoreId) -> Option<String> {
-        self.records.lock().get(&id).map(|record| record.address.clone()).filter(|address| !address.is_empty())
+        self.records
+            .lock()
+            .get(&id)
+            .map(|record| record.address.clone())
+            .filter(|address| !address.is_empty())
     }
 
     /// Told at every change; the number only counts.
@@ -150,7 +154,9 @@ pub(crate) fn name_of(key_mode: KeyMode) -> &'static str {
 }
 
 fn key_mode_of(name: &[u8]) -> Option<KeyMode> {
-    [KeyMode::Raw, KeyMode::Txn, KeyMode::Keyspaces].into_iter().find(|mode| name_of(*mode).as_bytes() == name)
+    [KeyMode::Raw, KeyMode::Txn, KeyMode::Keyspaces]
+        .into_iter()
+        .find(|mode| name_of(*mode).as_bytes() == name)
 }
 
 fn write_row(log: &dyn LogEngine, key: &'static [u8], value: Bytes) -> engine::Result<()> {

@@ -38,7 +38,9 @@ enum Verb {
 
 /// What `start` is told on the command line; each flag is a key of the configuration.
 #[derive(Args)]
-#[command(after_help = "Example: sheaf start --data-dir /var/lib/sheaf --addr 10.0.0.1:20160 --join 10.0.0.1:20160,10.0.0.2:20160,10.0.0.3:20160 --insecure")]
+#[command(
+    after_help = "Example: sheaf start --data-dir /var/lib/sheaf --addr 10.0.0.1:20160 --join 10.0.0.1:20160,10.0.0.2:20160,10.0.0.3:20160 --insecure"
+)]
 struct StartArgs {
     /// Where everything is kept.
     #[arg(long)]
@@ -159,7 +161,8 @@ fn flags_of(args: StartArgs) -> Result<Vec<(String, String)>> {
     let mut flags = Vec::new();
     for text in args.set {
         let (key, value) = text.split_once('=').ok_or_else(|| {
-            Failure::new(Code::Usage, format!("--set {text} is not KEY=VALUE")).hint("for example --set raft_workers=2")
+            Failure::new(Code::Usage, format!("--set {text} is not KEY=VALUE"))
+                .hint("for example --set raft_workers=2")
         })?;
         flags.push((key.to_owned(), value.to_owned()));
     }
@@ -204,8 +207,16 @@ mod tests {
 
     #[test]
     fn flags_are_configuration_keys() {
-        let cli = Cli::try_parse_from(["sheaf", "start", "--data-dir", "/d", "--set", "raft_workers=3", "--single"])
-            .expect("it is well formed");
+        let cli = Cli::try_parse_from([
+            "sheaf",
+            "start",
+            "--data-dir",
+            "/d",
+            "--set",
+            "raft_workers=3",
+            "--single",
+        ])
+        .expect("it is well formed");
         let Verb::Start(args) = cli.verb else { panic!("another verb") };
         let settings = Settings::load(flags_of(*args).expect("flags"), None).expect("settings");
         assert_eq!(settings.data_dir, Some(PathBuf::from("/d")));

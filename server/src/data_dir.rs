@@ -90,15 +90,17 @@ fn write_marker(path: &Path, marker: &Path) -> io::Result<()> {
 }
 
 fn check_marker(path: &Path, marker: &Path) -> Result<()> {
-    let text = fs::read_to_string(marker).map_err(|error| {
-        Failure::new(Code::Failed, format!("read {}", marker.display())).because(&error)
-    })?;
+    let text = fs::read_to_string(marker)
+        .map_err(|error| Failure::new(Code::Failed, format!("read {}", marker.display())).because(&error))?;
     let format = text.trim().strip_prefix("sheaf data directory, format ").map(str::parse::<u32>);
     match format {
         Some(Ok(FORMAT)) => Ok(()),
         Some(Ok(other)) => Err(Failure::new(
             Code::Refused,
-            format!("data directory {} has format {other}, and this binary knows format {FORMAT}", path.display()),
+            format!(
+                "data directory {} has format {other}, and this binary knows format {FORMAT}",
+                path.display()
+            ),
         )
         .hint("use the version of sheaf that wrote it, or a newer one")),
         Some(Err(_)) | None => Err(Failure::new(

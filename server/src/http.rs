@@ -1,6 +1,6 @@
 //! What is asked by plain HTTP: metrics, health, configuration, and the one question that a TiKV client asks so.
 
-use std::{fmt::Write, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -47,7 +47,7 @@ async fn metrics(Extracted(state): Extracted<Arc<State>>) -> Response {
     if let Some(seconds) = cpu_seconds {
         // Written by hand: the recorder's counters are whole numbers.
         let name = names::PROCESS_CPU_SECONDS;
-        drop(writeln!(text, "# TYPE {name} counter\n{name} {seconds}"));
+        text.push_str(&format!("# TYPE {name} counter\n{name} {seconds}\n"));
     }
     ([("content-type", "text/plain; version=0.0.4")], text).into_response()
 }
@@ -79,8 +79,7 @@ async fn readyz(
     if query.iter().any(|(name, _)| name == "verbose") {
         for (name, is_passed) in checks {
             let sign = if is_passed { '+' } else { '-' };
-            // A string takes all.
-            drop(writeln!(text, "[{sign}] {name}"));
+            text.push_str(&format!("[{sign}] {name}\n"));
         }
     }
     let waits = phase == Phase::WaitingForInit;
@@ -137,7 +136,10 @@ async fn config(Extracted(state): Extracted<Arc<State>>) -> Response {
 /// How many regions there are.
 async fn regions(Extracted(state): Extracted<Arc<State>>) -> Response {
     let Some(running) = state.running() else {
-        return json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": "the store has not started yet" }));
+        return json_response(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &json!({ "error": "the store has not started yet" }),
+        );
     };
     match count_regions(running).await {
         Ok(count) => json_response(StatusCode::OK, &json!({ "count": count })),
@@ -156,7 +158,9 @@ async fn count_regions(running: &Running) -> placement::Result<usize> {
         };
         count += page.len();
         match page.last().map(|route| route.region.range.end_key.clone()) {
-            Some(end_key) if !end_key.is_empty() && page.len() >= SCAN_REGIONS_MAX => range.start_key = end_key,
+            Some(end_key) if !end_key.is_empty() && page.len() >= SCAN_REGIONS_MAX => {
+                range.start_key = end_key
+            }
             Some(_) | None => return Ok(count),
         }
     }

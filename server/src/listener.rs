@@ -66,7 +66,8 @@ async fn serve_connection(stream: TcpStream, router: Router) {
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
     builder.http1().timer(TokioTimer::new());
-    if let Err(error) = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).await {
+    if let Err(error) = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).await
+    {
         tracing::debug!(%error, "a connection ended");
     }
 }

@@ -1,11 +1,12 @@
 //! The verbs of an operator that need no more than one question to any store.
 
-use std::{fmt::Write, time::Duration};
+use std::time::Duration;
 
 use placement::KeyMode;
 use proto::{
     admin::{
-        ClusterStatusRequest, ClusterStatusResponse, InitRequest, ListRegionsRequest, admin_client::AdminClient,
+        ClusterStatusRequest, ClusterStatusResponse, InitRequest, ListRegionsRequest,
+        admin_client::AdminClient,
     },
     placement::{RegionView, StoreView},
 };
@@ -60,7 +61,8 @@ pub(crate) fn status(address: &str, is_insecure: bool) -> Result<()> {
 pub(crate) async fn status_of(credentials: Credentials, address: &str) -> Result<ClusterStatusResponse> {
     let mut client = connect(credentials, address).await?;
     let request = Request::new(ClusterStatusRequest {});
-    let answer = timeout(ANSWER_TIMEOUT, client.cluster_status(request)).await.map_err(|_| silent(address))?;
+    let answer =
+        timeout(ANSWER_TIMEOUT, client.cluster_status(request)).await.map_err(|_| silent(address))?;
     Ok(answer.map_err(|status| refused("ask for the cluster's status", &status))?.into_inner())
 }
 
@@ -73,7 +75,10 @@ pub(crate) async fn regions_of(credentials: Credentials, address: &str) -> Resul
 }
 
 async fn connect(credentials: Credentials, address: &str) -> Result<AdminClient<Channel>> {
-    dial(credentials, address, 1 << 20).await.map(AdminClient::new).map_err(|error| unreachable(address, &error))
+    dial(credentials, address, 1 << 20)
+        .await
+        .map(AdminClient::new)
+        .map_err(|error| unreachable(address, &error))
 }
 
 fn unreachable(address: &str, error: &DialError) -> Failure {
@@ -109,7 +114,10 @@ fn describe(status: &ClusterStatusResponse) -> String {
         ));
     }
     if !status.stores.is_empty() {
-        lines.push(format!("{:<8} {:<24} {:<6} {:>8} {:>8} {:>12}", "STORE", "ADDRESS", "LIVE", "PEERS", "LEADERS", "FREE"));
+        lines.push(format!(
+            "{:<8} {:<24} {:<6} {:>8} {:>8} {:>12}",
+            "STORE", "ADDRESS", "LIVE", "PEERS", "LEADERS", "FREE"
+        ));
         lines.extend(status.stores.iter().map(store_line));
     }
     lines.extend(status.warnings.iter().map(|warning| format!("warning: {warning}")));
@@ -118,12 +126,12 @@ fn describe(status: &ClusterStatusResponse) -> String {
 
 fn store_line(view: &StoreView) -> String {
     let row = view.store.clone().unwrap_or_default();
-    let mut line = format!("{:<8} {:<24} {:<6}", row.id, row.address, if view.is_alive { "yes" } else { "no" });
+    let mut line =
+        format!("{:<8} {:<24} {:<6}", row.id, row.address, if view.is_alive { "yes" } else { "no" });
     match &view.stats {
         Some(stats) => {
             let free = format!("{:.1} GiB", stats.available_bytes as f64 / f64::from(1 << 30));
-            // A string takes all.
-            drop(write!(line, " {:>8} {:>8} {free:>12}", stats.peer_count, stats.leader_count));
+            line.push_str(&format!(" {:>8} {:>8} {free:>12}", stats.peer_count, stats.leader_count));
         }
         None => line.push_str("        -        -            -"),
     }

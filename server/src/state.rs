@@ -157,7 +157,12 @@ impl State {
     }
 
     /// This store as it registers.
-    pub(crate) fn record(&self, id: StoreId, incarnation: Incarnation, registration_nonce: u64) -> StoreRecord {
+    pub(crate) fn record(
+        &self,
+        id: StoreId,
+        incarnation: Incarnation,
+        registration_nonce: u64,
+    ) -> StoreRecord {
         StoreRecord {
             id,
             address: self.address.clone(),

@@ -152,3 +152,73 @@ impl FrameMaker {
         frame
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures::{FutureExt, StreamExt};
+    use store::{Lane, PlacementMessage};
+
+    use super::*;
+
+    fn message(bytes: usize) -> StoreMessage {
+        StoreMessage::Placement(PlacementMessage {
+            id: 1,
+            is_response: false,
+            body: Bytes::from(vec![0; bytes]),
+        })
+    }
+
+    fn frames(window: &Arc<Window>) -> (Arc<LaneQueue>, impl Stream<Item = wire::Frame> + Unpin) {
+        let metrics = Arc::new(LaneMetrics::new(Lane::Append));
+        let queue = Arc::new(LaneQueue::new(Lane::Append, Arc::clone(&metrics)));
+        let generation = queue.on_connecting();
+        let open = wire::LaneOpen { from_store_id: 1, ..wire::LaneOpen::default() };
+        let maker = FrameMaker::new(Arc::clone(&queue), metrics, Arc::clone(window), generation, open);
+        (queue, Box::pin(maker.into_stream()))
+    }
+
+    fn next(frames: &mut (impl Stream<Item = wire::Frame> + Unpin)) -> Option<(u64, usize)> {
+        let frame = frames.next().now_or_never()??;
+        Some((frame.sequence, frame.messages.len()))
+    }
+
+    #[test]
+    fn the_first_frame_names_the_sender_and_the_next_ones_are_as_few_as_possible() {
+        let (queue, mut frames) = frames(&Arc::default());
+        let first = frames.next().now_or_never().flatten().expect("the opening frame waits for nothing");
+        assert_eq!(first.open.map(|open| open.from_store_id), Some(1));
+        queue.push((0..1_000).map(|_| message(100)).collect());
+        assert_eq!(next(&mut frames), Some((2, 1_000)));
+        queue.push((0..3).map(|_| message(FRAME_BYTES_MAX / 2 - 1_000)).collect());
+        assert_eq!(next(&mut frames), Some((3, 2)));
+        assert_eq!(next(&mut frames), Some((4, 1)));
+        assert_eq!(next(&mut frames), None, "nothing is left");
+    }
+
+    #[test]
+    fn a_message_beyond_every_bound_is_dropped_and_the_others_pass() {
+        let (queue, mut frames) = frames(&Arc::default());
+        assert_eq!(next(&mut frames), Some((1, 0)));
+        queue.push(vec![message(MESSAGE_BYTES_MAX + 1)]);
+        queue.push(vec![message(1)]);
+        assert_eq!(next(&mut frames), None);
+        queue.push(vec![message(1), message(1)]);
+        assert_eq!(next(&mut frames), Some((2, 3)), "the queue had room for more than the large one");
+    }
+
+    #[test]
+    fn sending_stops_at_the_window_and_goes_on_with_an_acknowledgement() {
+        let window = Arc::new(Window::default());
+        let (queue, mut frames) = frames(&window);
+        assert_eq!(next(&mut frames), Some((1, 0)));
+        let fill = WINDOW_BYTES_MAX / (FRAME_BYTES_MAX - 1_000) + 1;
+        queue.push((0..=fill).map(|_| message(FRAME_BYTES_MAX - 1_000)).collect());
+        for at in 0..fill {
+            assert_eq!(next(&mut frames), Some((at as u64 + 2, 1)));
+        }
+        assert_eq!(next(&mut frames), None, "the window is full");
+        window.on_acknowledged(2);
+        assert_eq!(next(&mut frames), Some((fill as u64 + 2, 1)));
+    }
+}

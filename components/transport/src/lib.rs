@@ -35,4 +35,4 @@ pub use hello::{CLUSTER_VERSION, HelloError, hello};
 pub use limits::REQUEST_BYTES_MAX;
 pub use link::{DialError, dial};
 pub use service::{HelloAnswer, Service};
-pub use transport::GrpcTransport;
+pub use transport::{GrpcTransport, Identity};

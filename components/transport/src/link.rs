@@ -174,9 +174,9 @@ impl Link {
     fn open(&self) -> wire::LaneOpen {
         wire::LaneOpen {
             lane: encode_lane(self.lane),
-            cluster_id: self.shared.ident.cluster_id.0,
-            from_store_id: self.shared.ident.store_id.0,
-            from_incarnation: self.shared.ident.incarnation.0,
+            cluster_id: self.shared.identity.cluster_id.0,
+            from_store_id: self.shared.identity.store_id.0,
+            from_incarnation: self.shared.identity.incarnation.0,
             to_store_id: self.to.0,
             to_incarnation: 0,
             cluster_version: CLUSTER_VERSION,

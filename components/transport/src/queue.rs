@@ -122,3 +122,80 @@ impl LaneQueue {
         self.filled.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures::FutureExt;
+    use store::PlacementMessage;
+
+    use super::*;
+
+    fn queue(lane: Lane) -> LaneQueue {
+        LaneQueue::new(lane, Arc::new(LaneMetrics::new(lane)))
+    }
+
+    fn message(id: u64, bytes: usize) -> StoreMessage {
+        StoreMessage::Placement(PlacementMessage {
+            id,
+            is_response: false,
+            body: Bytes::from(vec![0; bytes]),
+        })
+    }
+
+    fn ids(messages: Option<Vec<StoreMessage>>) -> Vec<u64> {
+        let id_of = |message| match message {
+            StoreMessage::Placement(message) => message.id,
+            other @ (StoreMessage::Raft(_) | StoreMessage::Beat(_) | StoreMessage::Snapshot(_)) => {
+                panic!("unexpected {other:?}")
+            }
+        };
+        messages.unwrap_or_default().into_iter().map(id_of).collect()
+    }
+
+    #[test]
+    fn everything_that_waits_is_taken_together_in_order() {
+        let queue = queue(Lane::Append);
+        let stream = queue.on_connecting();
+        queue.push(vec![message(1, 10), message(2, 10)]);
+        queue.push(vec![message(3, 10)]);
+        assert_eq!(ids(queue.take(stream).now_or_never().flatten()), [1, 2, 3]);
+        assert!(queue.take(stream).now_or_never().is_none(), "nothing is left");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_dropped_until_there_is_room_again() {
+        let queue = queue(Lane::Liveness);
+        let stream = queue.on_connecting();
+        let half = queue_bytes_max(Lane::Liveness) / 2 + 1;
+        queue.push(vec![message(1, half), message(2, half), message(3, 1)]);
+        assert_eq!(ids(queue.take(stream).now_or_never().flatten()), [1, 3]);
+        queue.push(vec![message(4, half)]);
+        assert!(queue.take(stream).now_or_never().is_none(), "taken is not sent yet");
+        queue.release(stream, 2 * half);
+        queue.push(vec![message(5, half)]);
+        assert_eq!(ids(queue.take(stream).now_or_never().flatten()), [5]);
+    }
+
+    #[test]
+    fn a_message_larger_than_the_queue_passes_alone() {
+        let queue = queue(Lane::Liveness);
+        let stream = queue.on_connecting();
+        queue.push(vec![message(1, queue_bytes_max(Lane::Liveness) * 2), message(2, 1)]);
+        assert_eq!(ids(queue.take(stream).now_or_never().flatten()), [1]);
+    }
+
+    #[test]
+    fn a_stream_that_is_over_gets_nothing_and_nothing_waits_for_a_store_that_is_down() {
+        let queue = queue(Lane::Append);
+        let old = queue.on_connecting();
+        queue.push(vec![message(1, 1)]);
+        queue.on_down();
+        queue.push(vec![message(2, 1)]);
+        assert_eq!(queue.take(old).now_or_never().map(|taken| taken.is_none()), Some(true));
+        let new = queue.on_connecting();
+        queue.on_open();
+        queue.push(vec![message(3, 1)]);
+        assert_eq!(ids(queue.take(new).now_or_never().flatten()), [3]);
+    }
+}

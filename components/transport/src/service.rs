@@ -204,7 +204,7 @@ impl Receiver {
 
 /// Whether the stream is meant for this store; if not, why.
 fn check(shared: &Shared, open: &LaneOpen) -> Result<(), (&'static str, String)> {
-    let own = shared.ident;
+    let own = shared.identity;
     if open.cluster_id != own.cluster_id.0 {
         let text =
             format!("this store belongs to cluster {}, not to cluster {}", own.cluster_id, open.cluster_id);

@@ -5,11 +5,10 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use engine::StoreIdent;
 use parking_lot::{Mutex, RwLock};
 use store::{Lane, Store, StoreMessage, Transport, Unreachable};
 use tokio::{runtime::Handle, sync::watch};
-use types::{Incarnation, StoreId};
+use types::{ClusterId, Incarnation, StoreId};
 
 use crate::{
     Credentials,
@@ -17,6 +16,17 @@ use crate::{
     link::Link,
     queue::LaneQueue,
 };
+
+/// Whose transport it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster; messages of others are refused.
+    pub cluster_id: ClusterId,
+    /// The store.
+    pub store_id: StoreId,
+    /// Its run.
+    pub incarnation: Incarnation,
+}
 
 /// Carries the store's messages to the others, on one connection per store and lane. Clones share it.
 #[derive(Clone)]
@@ -26,7 +36,7 @@ pub struct GrpcTransport {
 
 /// What every lane shares.
 pub(crate) struct Shared {
-    pub(crate) ident: StoreIdent,
+    pub(crate) identity: Identity,
     pub(crate) credentials: Credentials,
     pub(crate) metrics: [Arc<LaneMetrics>; Lane::ALL.len()],
     runtime: Handle,
@@ -43,11 +53,11 @@ struct StoreLinks {
 }
 
 impl GrpcTransport {
-    /// A transport of the store `ident`, which knows no other store yet; its tasks run on `runtime`.
+    /// A transport of the store `identity`, which knows no other store yet; its tasks run on `runtime`.
     #[must_use]
-    pub fn new(ident: StoreIdent, credentials: Credentials, runtime: Handle) -> GrpcTransport {
+    pub fn new(identity: Identity, credentials: Credentials, runtime: Handle) -> GrpcTransport {
         let shared = Shared {
-            ident,
+            identity,
             credentials,
             metrics: Lane::ALL.map(|lane| Arc::new(LaneMetrics::new(lane))),
             runtime,
@@ -70,7 +80,7 @@ impl GrpcTransport {
     /// closed to those that are not named any more.
     pub fn set_addresses(&self, addresses: Vec<(StoreId, String)>) {
         let mut links = self.shared.links.write();
-        let own_id = self.shared.ident.store_id;
+        let own_id = self.shared.identity.store_id;
         let wanted: BTreeMap<_, _> = addresses.into_iter().filter(|(id, _)| *id != own_id).collect();
         links.retain(|id, _| wanted.contains_key(id));
         for (id, address) in wanted {

@@ -156,9 +156,7 @@ pub(crate) const KEYS: &[Key] = &[
         default: "128MiB",
         range: "1MiB to 64GiB",
         doc: "Applied bytes after which the data is flushed: what a restart replays at the most.",
-        set: |settings, text| {
-            size(text, 1 << 20, 64 << 30).map(|bytes| settings.store.flush_bytes = bytes)
-        },
+        set: |settings, text| size(text, 1 << 20, 64 << 30).map(|bytes| settings.store.flush_bytes = bytes),
     },
     Key {
         name: "log_kept_entries",

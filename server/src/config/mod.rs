@@ -107,7 +107,10 @@ impl Settings {
             let Some((text, origin)) = given.get(key.name) else { continue };
             (key.set)(&mut settings, text).map_err(|reason| {
                 Failure::new(Code::Usage, format!("{} = {text:?} {}: {reason}", key.name, name_of(origin)))
-                    .hint(format!("{} is {}; its default is {}", key.name, key.range, key.default))
+                    .hint(format!(
+                        "{}: {} It is {}; its default is {}",
+                        key.name, key.doc, key.range, key.default
+                    ))
             })?;
         }
         settings.check()?;
@@ -139,11 +142,8 @@ fn find_key(name: &str) -> Result<&'static str> {
         return Ok(key.name);
     }
     if let Some((_, hint)) = keys::CLUSTER_SETTINGS.iter().find(|(cluster, _)| *cluster == name) {
-        return Err(Failure::new(
-            Code::Usage,
-            format!("{name} is a setting of the cluster, not of a store"),
-        )
-        .hint(*hint));
+        return Err(Failure::new(Code::Usage, format!("{name} is a setting of the cluster, not of a store"))
+            .hint(*hint));
     }
     let nearest = KEYS.iter().map(|key| (value::distance(name, key.name), key.name)).min();
     let failure = Failure::new(Code::Usage, format!("there is no setting {name}"));
@@ -205,7 +205,8 @@ mod tests {
 
     #[test]
     fn every_default_is_what_its_key_says() {
-        let all: Vec<_> = KEYS.iter().map(|key| (key.name, key.default)).filter(|(_, text)| *text != "none").collect();
+        let all: Vec<_> =
+            KEYS.iter().map(|key| (key.name, key.default)).filter(|(_, text)| *text != "none").collect();
         assert_eq!(Settings::from_given(&given(&all)).expect("defaults are allowed"), Settings::default());
         assert!(KEYS.len() <= 40, "D14: forty keys at the most");
     }
@@ -214,7 +215,8 @@ mod tests {
     fn a_flag_is_stronger_than_the_file() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("sheaf.toml");
-        fs::write(&path, "drain_timeout = \"3s\"\nraft_workers = 2\njoin = [\"a:1\", \"b:2\"]\n").expect("a file");
+        fs::write(&path, "drain_timeout = \"3s\"\nraft_workers = 2\njoin = [\"a:1\", \"b:2\"]\n")
+            .expect("a file");
         let flags = vec![("drain_timeout".to_owned(), "5s".to_owned())];
         let settings = Settings::load(flags, Some(&path)).expect("it is well formed");
         assert_eq!(settings.drain_timeout, Duration::from_secs(5));

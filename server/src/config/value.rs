@@ -54,7 +54,10 @@ pub(crate) fn boolean(text: &str) -> Result<bool, String> {
 pub(crate) fn addresses(text: &str) -> Result<Vec<String>, String> {
     let mut addresses = Vec::new();
     for address in text.split(',').map(str::trim).filter(|address| !address.is_empty()) {
-        let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+        let port = address
+            .rsplit_once(':')
+            .filter(|(host, _)| !host.is_empty())
+            .map(|(_, port)| port.parse::<u16>());
         if !matches!(port, Some(Ok(_))) {
             return Err(format!("{address:?} is not host:port"));
         }
@@ -119,7 +122,8 @@ mod tests {
     fn durations_and_sizes_need_units_and_stay_in_range() {
         assert_eq!(duration("600ms", 0, 1_000), Ok(Duration::from_millis(600)));
         assert_eq!(duration(" 2 m", 0, 1_000_000), Ok(Duration::from_secs(120)));
-        for wrong in ["600", "ms", "-5s", "1.5s", "5d", "", "99999999999999999999s", "18446744073709551615h"] {
+        for wrong in ["600", "ms", "-5s", "1.5s", "5d", "", "99999999999999999999s", "18446744073709551615h"]
+        {
             assert!(duration(wrong, 0, u64::MAX).is_err(), "{wrong}");
         }
         assert!(duration("2s", 0, 1_000).is_err());

@@ -50,7 +50,11 @@ impl DemoCluster {
     fn spawn(&self, at: usize) -> std::io::Result<Child> {
         let log = File::create(self.log(at))?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("start").arg("--exit-with-parent").arg("--data-dir").arg(self.folder.path().join(format!("store-{at}")));
+        command
+            .arg("start")
+            .arg("--exit-with-parent")
+            .arg("--data-dir")
+            .arg(self.folder.path().join(format!("store-{at}")));
         command.args(["--addr", &self.addresses[at]]);
         match self.addresses.as_slice() {
             [_] => command.arg("--single"),

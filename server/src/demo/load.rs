@@ -37,9 +37,13 @@ struct Tally {
 
 /// Writes for `duration`.
 pub(super) async fn run(client: &client::Client, duration: Duration) -> Result<()> {
-    let latencies = Histogram::new(3)
-        .map_err(|error| Failure::new(Code::Failed, "make a histogram").because(&error))?;
-    let tally = Arc::new(Tally { written: AtomicU64::new(0), failed: AtomicU64::new(0), latencies: Mutex::new(latencies) });
+    let latencies =
+        Histogram::new(3).map_err(|error| Failure::new(Code::Failed, "make a histogram").because(&error))?;
+    let tally = Arc::new(Tally {
+        written: AtomicU64::new(0),
+        failed: AtomicU64::new(0),
+        latencies: Mutex::new(latencies),
+    });
     let end = Instant::now() + duration;
     let writers: Vec<JoinHandle<()>> = (0..WRITER_COUNT)
         .map(|writer| tokio::spawn(write_until(client.clone(), writer, end, Arc::clone(&tally))))

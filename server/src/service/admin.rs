@@ -48,11 +48,18 @@ impl Admin {
             && let Some(region) = picture.region
         {
             let region = Arc::unwrap_or_clone(region);
-            return Ok(RegionRoute { region, leader: picture.leader, down_peers: vec![], pending_peers: vec![] });
+            return Ok(RegionRoute {
+                region,
+                leader: picture.leader,
+                down_peers: vec![],
+                pending_peers: vec![],
+            });
         }
         match running.ask(PlacementCall::GetRegionById { region_id }).await.map_err(status_of)? {
             PlacementAnswer::Region(Some(route)) => Ok(route),
-            PlacementAnswer::Region(None) => Err(Status::not_found(format!("there is no region {region_id}"))),
+            PlacementAnswer::Region(None) => {
+                Err(Status::not_found(format!("there is no region {region_id}")))
+            }
             other => Err(other_answer(&other)),
         }
     }
@@ -102,9 +109,15 @@ impl Admin {
     }
 
     /// Lets the store that leads the region do it.
-    async fn transfer_there(&self, leader: StoreId, request: admin::TransferLeaderRequest) -> Result<(), Status> {
+    async fn transfer_there(
+        &self,
+        leader: StoreId,
+        request: admin::TransferLeaderRequest,
+    ) -> Result<(), Status> {
         let address = self.state.book.address_of(leader).ok_or_else(|| {
-            Status::unavailable(format!("the address of store {leader}, which leads the region, is not known"))
+            Status::unavailable(format!(
+                "the address of store {leader}, which leads the region, is not known"
+            ))
         })?;
         let channel = dial(self.state.credentials, &address, 1 << 20)
             .await
@@ -237,7 +250,9 @@ impl admin_server::Admin for Admin {
                 self.transfer_there(leader.store_id, request).await?;
             }
             Some(_) => self.transfer_here(running, &route, to).await?,
-            None => return Err(Status::unavailable(format!("region {} has no leader now", request.region_id))),
+            None => {
+                return Err(Status::unavailable(format!("region {} has no leader now", request.region_id)));
+            }
         }
         Ok(Response::new(admin::OperationStarted { operation_id: 0 }))
     }

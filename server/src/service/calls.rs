@@ -47,7 +47,9 @@ macro_rules! response {
         impl Response for wire::$response {
             fn refused(refusal: Refusal) -> Self {
                 match refusal {
-                    Refusal::Region(error) => wire::$response { region_error: Some(*error), ..Default::default() },
+                    Refusal::Region(error) => {
+                        wire::$response { region_error: Some(*error), ..Default::default() }
+                    }
                     Refusal::Text(error) => wire::$response { error, ..Default::default() },
                 }
             }
@@ -115,16 +117,14 @@ calls! {
 
 /// The response to a write.
 pub(super) fn written<W: Write>(result: Result<Outcome, Refusal>) -> W::Response {
-    let response = result.and_then(|outcome| {
-        W::Response::try_from(outcome).map_err(|error| Refusal::text(error.to_string()))
-    });
+    let response = result
+        .and_then(|outcome| W::Response::try_from(outcome).map_err(|error| Refusal::text(error.to_string())));
     response.unwrap_or_else(W::Response::refused)
 }
 
 /// The response to a read.
 pub(super) fn answered<R: Read>(result: Result<Answer, Refusal>) -> R::Response {
-    let response = result.and_then(|answer| {
-        R::Response::try_from(answer).map_err(|error| Refusal::text(error.to_string()))
-    });
+    let response = result
+        .and_then(|answer| R::Response::try_from(answer).map_err(|error| Refusal::text(error.to_string())));
     response.unwrap_or_else(R::Response::refused)
 }

@@ -84,7 +84,9 @@ impl Gate {
 
     fn check_api_version(self, version: ApiVersion) -> Result<(), Refusal> {
         match (self.key_mode, version) {
-            (KeyMode::Raw, ApiVersion::V1 | ApiVersion::V1Ttl) | (KeyMode::Keyspaces, ApiVersion::V2) => Ok(()),
+            (KeyMode::Raw, ApiVersion::V1 | ApiVersion::V1Ttl) | (KeyMode::Keyspaces, ApiVersion::V2) => {
+                Ok(())
+            }
             (KeyMode::Raw, ApiVersion::V2) => {
                 Err(Refusal::text("this cluster has raw keys (API V1): connect without a keyspace"))
             }
@@ -141,19 +143,22 @@ mod tests {
 
     #[test]
     fn a_stale_read_is_told_that_there_is_no_data_for_it() {
-        let refusal = read(KeyMode::Raw, kvrpcpb::Context { stale_read: true, ..context() }).expect_err("refused");
+        let refusal =
+            read(KeyMode::Raw, kvrpcpb::Context { stale_read: true, ..context() }).expect_err("refused");
         assert!(refusal.into_region_error().data_is_not_ready.is_some());
     }
 
     #[test]
     fn the_placement_group_is_not_there_for_clients() {
-        let refusal = read(KeyMode::Raw, kvrpcpb::Context { region_id: 1, ..context() }).expect_err("refused");
+        let refusal =
+            read(KeyMode::Raw, kvrpcpb::Context { region_id: 1, ..context() }).expect_err("refused");
         assert!(refusal.into_region_error().region_not_found.is_some());
     }
 
     #[test]
     fn a_replica_read_is_passed_on() {
-        let (context, _) = read(KeyMode::Raw, kvrpcpb::Context { replica_read: true, ..context() }).expect("taken");
+        let (context, _) =
+            read(KeyMode::Raw, kvrpcpb::Context { replica_read: true, ..context() }).expect("taken");
         assert!(context.is_replica_read);
     }
 }

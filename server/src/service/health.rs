@@ -46,7 +46,9 @@ impl health_server::Health for Health {
 fn answer(phase: Phase) -> HealthCheckResponse {
     let status = match phase {
         Phase::Serving => ServingStatus::Serving,
-        Phase::Opening | Phase::WaitingForInit | Phase::Starting | Phase::Draining => ServingStatus::NotServing,
+        Phase::Opening | Phase::WaitingForInit | Phase::Starting | Phase::Draining => {
+            ServingStatus::NotServing
+        }
     };
     HealthCheckResponse { status: status.into() }
 }

@@ -112,7 +112,9 @@ pub(super) fn decode_answer(answer: Answer) -> Answer {
 
 fn stored(key: &Bytes) -> Result<Bytes, String> {
     if key.len() < PREFIX_BYTES || key[0] != RAW_PREFIX {
-        return Err("a key of this cluster begins with \"r\" and the three bytes of its keyspace (API V2)".to_owned());
+        return Err(
+            "a key of this cluster begins with \"r\" and the three bytes of its keyspace (API V2)".to_owned()
+        );
     }
     Ok(encode_key(key))
 }
@@ -143,7 +145,8 @@ mod tests {
 
     #[test]
     fn keys_keep_their_order_and_come_back() {
-        let mut keys: Vec<Vec<u8>> = vec![vec![], vec![0], vec![0, 0], vec![1; 7], vec![1; 8], vec![1; 9], vec![255; 20]];
+        let mut keys: Vec<Vec<u8>> =
+            vec![vec![], vec![0], vec![0, 0], vec![1; 7], vec![1; 8], vec![1; 9], vec![255; 20]];
         keys.sort();
         let encoded: Vec<_> = keys.iter().map(|key| encode_key(key)).collect();
         assert!(encoded.is_sorted());
@@ -154,7 +157,14 @@ mod tests {
 
     #[test]
     fn what_is_no_encoding_is_refused() {
-        for wrong in [&b""[..], b"short", b"12345678\xff", b"1\x001\0\0\0\0\0\xf8", b"12345678\x01", b"a\0\0\0\0\0\0\0\xf8x"] {
+        for wrong in [
+            &b""[..],
+            b"short",
+            b"12345678\xff",
+            b"1\x001\0\0\0\0\0\xf8",
+            b"12345678\x01",
+            b"a\0\0\0\0\0\0\0\xf8x",
+        ] {
             assert_eq!(decode_key(wrong), None, "{wrong:?}");
         }
     }
@@ -174,6 +184,9 @@ mod tests {
     fn answers_have_the_clients_keys() {
         let stored = encode_key(b"r\0\0\x01key");
         let answer = decode_answer(Answer::Pairs(vec![(stored, Bytes::from_static(b"v"))]));
-        assert_eq!(answer, Answer::Pairs(vec![(Bytes::from_static(b"r\0\0\x01key"), Bytes::from_static(b"v"))]));
+        assert_eq!(
+            answer,
+            Answer::Pairs(vec![(Bytes::from_static(b"r\0\0\x01key"), Bytes::from_static(b"v"))])
+        );
     }
 }

@@ -46,8 +46,9 @@ impl Services {
     pub(crate) fn router(&self, state: &Arc<State>) -> Router {
         use proto::{
             admin::admin_server::AdminServer, health::health_server::HealthServer,
-            keyspacepb::keyspace_server::KeyspaceServer, meta_storagepb::meta_storage_server::MetaStorageServer,
-            pdpb::pd_server::PdServer, tikvpb::tikv_server::TikvServer,
+            keyspacepb::keyspace_server::KeyspaceServer,
+            meta_storagepb::meta_storage_server::MetaStorageServer, pdpb::pd_server::PdServer,
+            tikvpb::tikv_server::TikvServer,
         };
         let state = || Arc::clone(state);
         let tikv = TikvServer::new(tikv::Tikv::new(state()))

@@ -63,10 +63,14 @@ pub(super) fn status_of(error: placement::Error) -> Status {
     use placement::Error;
     let text = error.to_string();
     match error {
-        Error::NotLeader { .. } | Error::Unavailable { .. } => Status::unavailable(format!("no leader: {text}")),
+        Error::NotLeader { .. } | Error::Unavailable { .. } => {
+            Status::unavailable(format!("no leader: {text}"))
+        }
         Error::Busy { .. } => Status::resource_exhausted(text),
         Error::Invalid(_) => Status::invalid_argument(text),
-        Error::StoreNotFound(_) | Error::RegionNotFound(_) | Error::OperationNotFound(_) => Status::not_found(text),
+        Error::StoreNotFound(_) | Error::RegionNotFound(_) | Error::OperationNotFound(_) => {
+            Status::not_found(text)
+        }
         Error::StoreRemoved(_) => Status::failed_precondition(text),
     }
 }
@@ -178,7 +182,8 @@ impl pd_server::Pd for Pd {
         let request = request.into_inner();
         let running = self.running(request.header.as_ref())?;
         let ranges = request.ranges.into_iter();
-        let ranges = ranges.map(|range| KeyRange { start_key: range.start_key, end_key: range.end_key }).collect();
+        let ranges =
+            ranges.map(|range| KeyRange { start_key: range.start_key, end_key: range.end_key }).collect();
         let call = PlacementCall::BatchScanRegions { ranges, limit: limit_of(request.limit) };
         let regions = self.routes(running, call).await?.into_iter().map(region).collect();
         let header = Some(header(running.ident.cluster_id));
@@ -281,7 +286,9 @@ impl pd_server::Pd for Pd {
         let cluster_id = running.ident.cluster_id;
         let call = PlacementCall::GetOperation { region_id: RegionId(request.region_id) };
         match running.ask(call).await.map_err(status_of)? {
-            PlacementAnswer::Operation(Some(picture)) => Ok(Response::new(operator(header(cluster_id), &picture))),
+            PlacementAnswer::Operation(Some(picture)) => {
+                Ok(Response::new(operator(header(cluster_id), &picture)))
+            }
             PlacementAnswer::Operation(None) => {
                 let text = format!("no operator of region {} is known: not found", request.region_id);
                 let header = refusal(cluster_id, pdpb::ErrorType::RegionNotFound, text);
@@ -311,12 +318,17 @@ async fn give_timestamps(state: &State, request: &pdpb::TsoRequest) -> Result<pd
 }
 
 /// Looks up everything that one message asks for, side by side.
-async fn query(state: &State, request: pdpb::QueryRegionRequest) -> Result<pdpb::QueryRegionResponse, Status> {
+async fn query(
+    state: &State,
+    request: pdpb::QueryRegionRequest,
+) -> Result<pdpb::QueryRegionResponse, Status> {
     let running = state.running().ok_or_else(not_started)?;
     check_cluster(running, request.header.as_ref())?;
     let count = request.ids.len() + request.keys.len() + request.prev_keys.len();
     if count > REGION_QUERIES_MAX {
-        return Err(Status::invalid_argument(format!("{count} regions at once: the limit is {REGION_QUERIES_MAX}")));
+        return Err(Status::invalid_argument(format!(
+            "{count} regions at once: the limit is {REGION_QUERIES_MAX}"
+        )));
     }
     let by_id = |id: &u64| PlacementCall::GetRegionById { region_id: RegionId(*id) };
     let by_key = |key: &Bytes| PlacementCall::GetRegion { key: key.clone() };

@@ -75,7 +75,10 @@ pub(super) fn region(route: RegionRoute) -> pdpb::Region {
 }
 
 /// The same, as the answer to a question for one region.
-pub(super) fn region_response(header: pdpb::ResponseHeader, route: Option<RegionRoute>) -> pdpb::GetRegionResponse {
+pub(super) fn region_response(
+    header: pdpb::ResponseHeader,
+    route: Option<RegionRoute>,
+) -> pdpb::GetRegionResponse {
     let found = route.map(region).unwrap_or_default();
     pdpb::GetRegionResponse {
         header: Some(header),
@@ -98,7 +101,10 @@ pub(super) fn queried_region(route: RegionRoute) -> pdpb::RegionResponse {
 }
 
 /// An operation as `GetOperator` tells it.
-pub(super) fn operator(header: pdpb::ResponseHeader, picture: &OperationPicture) -> pdpb::GetOperatorResponse {
+pub(super) fn operator(
+    header: pdpb::ResponseHeader,
+    picture: &OperationPicture,
+) -> pdpb::GetOperatorResponse {
     let status = match picture.state {
         OperationState::Running => pdpb::OperatorStatus::Running,
         OperationState::Done => pdpb::OperatorStatus::Success,
@@ -118,6 +124,7 @@ fn peers_of(route: &RegionRoute) -> (Vec<pdpb::PeerStats>, Vec<metapb::Peer>) {
         ids.iter().filter_map(|id| route.region.find_peer(*id)).map(Into::into).collect()
     };
     // How long a peer has been down is its leader's knowledge; clients only look whether it is named.
-    let down = find(&route.down_peers).into_iter().map(|peer| pdpb::PeerStats { peer: Some(peer), down_seconds: 0 });
+    let down =
+        find(&route.down_peers).into_iter().map(|peer| pdpb::PeerStats { peer: Some(peer), down_seconds: 0 });
     (down.collect(), find(&route.pending_peers))
 }

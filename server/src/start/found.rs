@@ -53,8 +53,11 @@ pub(super) async fn identity(
     }
     let settings = &state.settings;
     if settings.join.is_empty() && !settings.is_single {
-        return Err(Failure::new(Code::Usage, "this store belongs to no cluster, and does not know any other store")
-            .hint("name the stores that found the cluster with --join a:1,b:2,c:3, or say --single"));
+        return Err(Failure::new(
+            Code::Usage,
+            "this store belongs to no cluster, and does not know any other store",
+        )
+        .hint("name the stores that found the cluster with --join a:1,b:2,c:3, or say --single"));
     }
     state.enter(Phase::WaitingForInit);
     tracing::info!("waiting for `sheaf init`, or for a cluster to join");
@@ -198,12 +201,22 @@ impl Founder {
         let (cluster_id, store_id) = (found.cluster_id, StoreId(answer.store_id));
         let named = answer.settings.as_ref().map_or(0, |settings| settings.cluster_id);
         if store_id.0 == 0 || named != cluster_id.0 {
-            let text = format!("it named store {store_id} of cluster {named}, and said hello for {cluster_id}");
-            return Err(Failure::new(Code::Failed, format!("the answer of {} makes no sense", found.address))
-                .because(&std::io::Error::other(text)));
+            let text =
+                format!("it named store {store_id} of cluster {named}, and said hello for {cluster_id}");
+            return Err(Failure::new(
+                Code::Failed,
+                format!("the answer of {} makes no sense", found.address),
+            )
+            .because(&std::io::Error::other(text)));
         }
-        let key_mode = crate::service::key_mode_of_number(answer.settings.map_or(0, |settings| settings.keys))
-            .ok_or_else(|| Failure::new(Code::Failed, "the cluster's keys have a form that this version does not know"))?;
+        let key_mode =
+            crate::service::key_mode_of_number(answer.settings.map_or(0, |settings| settings.keys))
+                .ok_or_else(|| {
+                    Failure::new(
+                        Code::Failed,
+                        "the cluster's keys have a form that this version does not know",
+                    )
+                })?;
         let log = Arc::clone(&self.log);
         blocking(move || {
             LocalRows::write_key_mode(&*log, key_mode)?;

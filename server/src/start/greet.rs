@@ -47,6 +47,11 @@ fn warn_of_another_cluster(state: &State, address: &str, cluster_id: u64) {
         && cluster_id != ident.cluster_id.0
     {
         let own = ident.cluster_id.0;
-        tracing::warn!(address, own, other = cluster_id, "a store that --join names belongs to another cluster");
+        tracing::warn!(
+            address,
+            own,
+            other = cluster_id,
+            "a store that --join names belongs to another cluster"
+        );
     }
 }

@@ -88,9 +88,9 @@ async fn bind(settings: &Settings, credentials: Credentials) -> Result<TcpListen
     let failed = |error: &std::io::Error| {
         Failure::new(Code::Failed, format!("listen on {}", settings.addr)).because(error)
     };
-    let listener = TcpListener::bind(&settings.addr).await.map_err(|error| {
-        failed(&error).hint("another process may have the port: choose one with --addr")
-    })?;
+    let listener = TcpListener::bind(&settings.addr)
+        .await
+        .map_err(|error| failed(&error).hint("another process may have the port: choose one with --addr"))?;
     let bound = listener.local_addr().map_err(|error| failed(&error))?;
     credentials.check(bound).map_err(|error| {
         Failure::new(Code::Refused, format!("listen on {}", settings.addr))
@@ -105,12 +105,15 @@ fn advertised(settings: &Settings, listener: &TcpListener) -> Result<String> {
     if let Some(address) = &settings.advertise_addr {
         return Ok(address.clone());
     }
-    let bound = listener
-        .local_addr()
-        .map_err(|error| Failure::new(Code::Failed, format!("listen on {}", settings.addr)).because(&error))?;
+    let bound = listener.local_addr().map_err(|error| {
+        Failure::new(Code::Failed, format!("listen on {}", settings.addr)).because(&error)
+    })?;
     if bound.ip().is_unspecified() {
-        return Err(Failure::new(Code::Usage, format!("{} is no address that others can reach", settings.addr))
-            .hint("name one with --advertise-addr"));
+        return Err(Failure::new(
+            Code::Usage,
+            format!("{} is no address that others can reach", settings.addr),
+        )
+        .hint("name one with --advertise-addr"));
     }
     // A name stays a name: it may point elsewhere tomorrow. Only a free port had to be found out.
     match settings.addr.rsplit_once(':') {

@@ -11,7 +11,7 @@ use engine_rocks::{BlockCache, Options, RocksKv, RocksLog};
 use placement::{Client, PlacementSetup, PlacementWorker};
 use store::{Ports, Store, Transport};
 use tokio::{runtime::Handle, task::spawn_blocking};
-use transport::GrpcTransport;
+use transport::{GrpcTransport, Identity};
 
 use super::{events::Events, fatal};
 use crate::{
@@ -102,7 +102,12 @@ impl Parts {
         let actor_count = Store::actor_count(&config);
         let scheduler = ThreadScheduler::new(actor_count + 1);
         let clock: Arc<dyn Clock> = Arc::clone(&self.state.clock) as Arc<dyn Clock>;
-        let transport = GrpcTransport::new(ident, self.state.credentials, self.runtime.clone());
+        let identity = Identity {
+            cluster_id: ident.cluster_id,
+            store_id: ident.store_id,
+            incarnation: ident.incarnation,
+        };
+        let transport = GrpcTransport::new(identity, self.state.credentials, self.runtime.clone());
         let placement_id = ActorId(actor_count);
         let mailbox = Mailbox::new(placement_id, Arc::clone(&scheduler) as Arc<dyn Scheduler>);
         let client = Client::new(Arc::clone(&mailbox));
