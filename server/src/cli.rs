@@ -1,6 +1,6 @@
 //! The command line: `sheaf <verb>`.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{io::Write, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -143,7 +143,7 @@ pub fn run() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            print_failure(&failure);
+            print_error(&failure.to_string());
             failure.exit_code()
         }
     }
@@ -183,15 +183,14 @@ fn parse_duration(text: &str) -> std::result::Result<Duration, String> {
     crate::config::duration(text, 0, 86_400_000)
 }
 
-/// A line of output: what was asked for, and nothing else.
-#[expect(clippy::print_stdout, reason = "the command line's output")]
+/// A line of output: what was asked for, and nothing else. Whoever reads it may have gone away (`| head`).
 pub(crate) fn print_line(text: &str) {
-    println!("{text}");
+    drop(writeln!(std::io::stdout().lock(), "{text}"));
 }
 
-#[expect(clippy::print_stderr, reason = "the command line's errors")]
-fn print_failure(failure: &Failure) {
-    eprintln!("{failure}");
+/// A line for people, whatever the log looks like.
+pub(crate) fn print_error(text: &str) {
+    drop(writeln!(std::io::stderr().lock(), "{text}"));
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use transport::Credentials;
 
 use crate::{
+    cli::print_error,
     config::Settings,
     data_dir::DataDir,
     failure::{Code, Failure, Result},
@@ -147,12 +148,6 @@ fn fatal(path: &Path, message: &str) {
     let failure = Failure::new(Code::Failed, format!("the store cannot go on: {message}")).hint(
         "after a failure of the disk, replace it and start the store with an empty data directory: its peers have the data",
     );
-    say(&failure.to_string());
+    print_error(&failure.to_string());
     std::process::exit(1);
-}
-
-/// The last words of a process go to standard error, whatever the log looks like.
-#[expect(clippy::print_stderr, reason = "for people, after the log")]
-fn say(text: &str) {
-    eprintln!("{text}");
 }
