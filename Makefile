@@ -24,7 +24,7 @@ test: setup lint unit build processes  ## everything that must pass
 lint:                         ## format, clippy, documentation
 	cargo fmt --all --check
 	cargo clippy --quiet $(UNLINKED) --all-targets -- -D warnings
-	cargo clippy --quiet --release $(LINKED) --all-targets -- -D warnings
+	cargo clippy --quiet --release $(LINKED) --features tests/processes --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps $(UNLINKED)
 
 unit:                         ## the deterministic crates, the layout and the simulator's seeds
@@ -32,4 +32,4 @@ unit:                         ## the deterministic crates, the layout and the si
 	cargo test --quiet -p tests --test tidy
 
 processes:                    ## RocksDB, the server, and real processes
-	cargo test --release $(LINKED)
+	cargo test --release $(LINKED) --features tests/processes

@@ -1,1 +1,18 @@
-//! What the tests of real processes share. `tests/tidy` checks the layout of the workspace.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O shell: real processes, real time")]
+//! What the tests of real processes share: stores as child processes, and load whose history is checked.
+//!
+//! Nothing here sleeps for a guessed time: whatever is waited for is polled, with a deadline.
+
+#[cfg(feature = "processes")]
+mod cluster;
+#[cfg(feature = "processes")]
+mod load;
+#[cfg(feature = "processes")]
+mod power;
+
+#[cfg(feature = "processes")]
+pub use cluster::{Cluster, Options, eventually};
+#[cfg(feature = "processes")]
+pub use load::{Load, Tally};
+#[cfg(feature = "processes")]
+pub use power::PowerSupply;

@@ -1,0 +1,355 @@
+/* A disk that loses power on command, for one process: preloaded into a store, it remembers for every file below
+ * POWER_DIR what has been made durable by fsync, and when a byte arrives on the FIFO named by POWER_CONTROL it takes the
+ * files back to exactly that and ends the process with status 99.
+ *
+ * What it models: bytes written behind the last fsync of their file are gone; bytes overwritten since then are as before;
+ * a file whose directory was not synced since it was created is gone; a rename whose directory was not synced did not
+ * happen. A deletion is durable at once. With POWER_IGNORE_FSYNC set, fsync succeeds and makes nothing durable: the test
+ * switch under which a test of durability must fail.
+ *
+ * One lock over everything: this is for correctness, not for speed.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* Bytes that lay in a file when it was last synced and have been overwritten or cut off since. */
+struct undo {
+    off_t offset;
+    size_t length;
+    char *bytes;
+    struct undo *older;
+};
+
+struct file {
+    char path[PATH_MAX];
+    off_t synced_length;
+    struct undo *undo;
+    int is_entry_durable;
+    struct file *next;
+};
+
+/* A rename whose directory has not been synced. */
+struct renamed {
+    char from[PATH_MAX], to[PATH_MAX], replaced[PATH_MAX];
+    struct renamed *older;
+};
+
+enum { FD_MAX = 65536 };
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct file *files;
+static struct renamed *renames;
+static struct file *open_files[FD_MAX];
+static char *open_directories[FD_MAX];
+static char power_dir[PATH_MAX];
+static size_t power_dir_length;
+static int is_fsync_ignored;
+static int replaced_count;
+
+#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+static int is_watched(const char *path) {
+    return power_dir_length > 0 && strncmp(path, power_dir, power_dir_length) == 0;
+}
+
+static int is_in_directory(const char *path, const char *directory) {
+    size_t length = strlen(directory);
+    return strncmp(path, directory, length) == 0 && path[length] == '/' && !strchr(path + length + 1, '/');
+}
+
+static int resolve(int folder, const char *path, char *out) {
+    char joined[PATH_MAX * 2];
+    if (path[0] == '/' || folder == AT_FDCWD) {
+        snprintf(joined, sizeof joined, "%s", path);
+    } else {
+        char link[64], base[PATH_MAX];
+        snprintf(link, sizeof link, "/proc/self/fd/%d", folder);
+        ssize_t length = readlink(link, base, sizeof base - 1);
+        if (length < 0) return 0;
+        base[length] = 0;
+        snprintf(joined, sizeof joined, "%s/%s", base, path);
+    }
+    if (realpath(joined, out)) return 1;
+    /* The file may not exist yet: its folder does. */
+    char *slash = strrchr(joined, '/');
+    char name[PATH_MAX];
+    snprintf(name, sizeof name, "%s", slash ? slash + 1 : joined);
+    if (slash) *slash = 0;
+    char base[PATH_MAX];
+    if (!realpath(slash ? (joined[0] ? joined : "/") : ".", base)) return 0;
+    return snprintf(out, PATH_MAX, "%s/%s", base, name) < PATH_MAX;
+}
+
+static struct file *find(const char *path) {
+    for (struct file *file = files; file; file = file->next)
+        if (strcmp(file->path, path) == 0) return file;
+    return NULL;
+}
+
+static struct file *watch(const char *path, int existed, off_t length) {
+    struct file *file = find(path);
+    if (!file) {
+        file = calloc(1, sizeof *file);
+        snprintf(file->path, sizeof file->path, "%s", path);
+        file->next = files;
+        files = file;
+        file->is_entry_durable = existed;
+        file->synced_length = existed ? length : 0;
+    } else if (!existed) {
+        file->is_entry_durable = 0;
+        file->synced_length = 0;
+    }
+    return file;
+}
+
+static void forget_undo(struct file *file) {
+    while (file->undo) {
+        struct undo *undo = file->undo;
+        file->undo = undo->older;
+        free(undo->bytes);
+        free(undo);
+    }
+}
+
+/* Keeps what [offset, offset + length) holds of the synced part of the file. */
+static void keep(int fd, struct file *file, off_t offset, size_t length) {
+    if (offset >= file->synced_length) return;
+    if ((off_t)(offset + length) > file->synced_length) length = file->synced_length - offset;
+    struct undo *undo = calloc(1, sizeof *undo);
+    undo->offset = offset;
+    undo->bytes = malloc(length);
+    int reader = fd;
+    int own = REAL(open)(file->path, O_RDONLY);
+    if (own >= 0) reader = own;
+    ssize_t got = pread(reader, undo->bytes, length, offset);
+    if (own >= 0) REAL(close)(own);
+    undo->length = got > 0 ? (size_t)got : 0;
+    undo->older = file->undo;
+    file->undo = undo;
+}
+
+static off_t write_offset(int fd) {
+    struct stat stat;
+    int flags = fcntl(fd, F_GETFL);
+    if (flags >= 0 && (flags & O_APPEND) && fstat(fd, &stat) == 0) return stat.st_size;
+    return lseek(fd, 0, SEEK_CUR);
+}
+
+static struct file *watched(int fd) {
+    return fd >= 0 && fd < FD_MAX ? open_files[fd] : NULL;
+}
+
+static void restore(struct file *file) {
+    int fd = REAL(open)(file->path, O_RDWR);
+    if (fd < 0) return;
+    for (struct undo *undo = file->undo; undo; undo = undo->older)
+        if (pwrite(fd, undo->bytes, undo->length, undo->offset) < 0) perror("power: restore");
+    struct stat stat;
+    if (fstat(fd, &stat) == 0 && stat.st_size > file->synced_length && ftruncate(fd, file->synced_length) != 0)
+        perror("power: truncate");
+    REAL(close)(fd);
+}
+
+static void lose_power(void) {
+    pthread_mutex_lock(&lock);
+    /* From here on every write of the process waits for a lock that is never given back. */
+    memset(open_files, 0, sizeof open_files);
+    for (struct file *file = files; file; file = file->next) {
+        if (file->is_entry_durable) restore(file);
+        else REAL(unlink)(file->path);
+    }
+    for (struct renamed *entry = renames; entry; entry = entry->older) {
+        REAL(rename)(entry->to, entry->from);
+        if (entry->replaced[0]) REAL(rename)(entry->replaced, entry->to);
+    }
+    _exit(99);
+}
+
+static void *wait_for_command(void *path) {
+    char byte;
+    int fd = REAL(open)((const char *)path, O_RDONLY);
+    if (fd >= 0 && read(fd, &byte, 1) == 1) lose_power();
+    return NULL;
+}
+
+__attribute__((constructor)) static void start(void) {
+    const char *dir = getenv("POWER_DIR");
+    const char *control = getenv("POWER_CONTROL");
+    is_fsync_ignored = getenv("POWER_IGNORE_FSYNC") != NULL;
+    if (!dir || !control || !realpath(dir, power_dir)) return;
+    power_dir_length = strlen(power_dir);
+    pthread_t thread;
+    pthread_create(&thread, NULL, wait_for_command, strdup(control));
+}
+
+static int open_watched(int folder, const char *path, int flags, mode_t mode) {
+    char full[PATH_MAX];
+    if (!power_dir_length || !resolve(folder, path, full) || !is_watched(full))
+        return REAL(openat)(folder, path, flags, mode);
+    pthread_mutex_lock(&lock);
+    struct stat before;
+    int existed = stat(full, &before) == 0;
+    if (existed && S_ISREG(before.st_mode) && (flags & O_TRUNC)) {
+        struct file *file = watch(full, 1, before.st_size);
+        keep(-1, file, 0, file->synced_length);
+    }
+    int fd = REAL(openat)(folder, path, flags, mode);
+    if (fd >= 0 && fd < FD_MAX) {
+        struct stat after;
+        free(open_directories[fd]);
+        open_directories[fd] = NULL;
+        open_files[fd] = NULL;
+        if (fstat(fd, &after) == 0 && S_ISDIR(after.st_mode)) open_directories[fd] = strdup(full);
+        else if (S_ISREG(after.st_mode) && (flags & O_ACCMODE) != O_RDONLY)
+            open_files[fd] = watch(full, existed, existed ? before.st_size : 0);
+    }
+    pthread_mutex_unlock(&lock);
+    return fd;
+}
+
+#define MODE_OF(flags)                                          \
+    mode_t mode = 0;                                            \
+    if ((flags) & (O_CREAT | O_TMPFILE)) {                      \
+        va_list arguments;                                      \
+        va_start(arguments, flags);                             \
+        mode = va_arg(arguments, mode_t);                       \
+        va_end(arguments);                                      \
+    }
+
+int open(const char *path, int flags, ...) { MODE_OF(flags) return open_watched(AT_FDCWD, path, flags, mode); }
+int open64(const char *path, int flags, ...) { MODE_OF(flags) return open_watched(AT_FDCWD, path, flags, mode); }
+int openat(int folder, const char *path, int flags, ...) { MODE_OF(flags) return open_watched(folder, path, flags, mode); }
+int openat64(int folder, const char *path, int flags, ...) { MODE_OF(flags) return open_watched(folder, path, flags, mode); }
+
+/* Calls `doing` under the lock, after what it overwrites of a watched file was kept. */
+#define WRITE(fd, offset, length, doing)                \
+    struct file *file = watched(fd);                    \
+    if (!file) return doing;                            \
+    pthread_mutex_lock(&lock);                          \
+    keep(fd, file, offset, length);                     \
+    __typeof__(doing) result = doing;                   \
+    pthread_mutex_unlock(&lock);                        \
+    return result
+
+ssize_t write(int fd, const void *bytes, size_t length) {
+    WRITE(fd, write_offset(fd), length, REAL(write)(fd, bytes, length));
+}
+
+ssize_t pwrite(int fd, const void *bytes, size_t length, off_t offset) {
+    WRITE(fd, offset, length, REAL(pwrite)(fd, bytes, length, offset));
+}
+
+ssize_t pwrite64(int fd, const void *bytes, size_t length, off_t offset) {
+    WRITE(fd, offset, length, REAL(pwrite64)(fd, bytes, length, offset));
+}
+
+ssize_t writev(int fd, const struct iovec *parts, int count) {
+    size_t length = 0;
+    for (int at = 0; at < count; at++) length += parts[at].iov_len;
+    WRITE(fd, write_offset(fd), length, REAL(writev)(fd, parts, count));
+}
+
+int ftruncate(int fd, off_t length) {
+    WRITE(fd, length, file->synced_length > length ? file->synced_length - length : 0, REAL(ftruncate)(fd, length));
+}
+
+int ftruncate64(int fd, off_t length) {
+    WRITE(fd, length, file->synced_length > length ? file->synced_length - length : 0, REAL(ftruncate64)(fd, length));
+}
+
+static void sync_directory(const char *directory) {
+    for (struct file *file = files; file; file = file->next)
+        if (is_in_directory(file->path, directory)) file->is_entry_durable = 1;
+    for (struct renamed **at = &renames; *at;) {
+        struct renamed *entry = *at;
+        if (!is_in_directory(entry->to, directory)) {
+            at = &entry->older;
+            continue;
+        }
+        if (entry->replaced[0]) REAL(unlink)(entry->replaced);
+        *at = entry->older;
+        free(entry);
+    }
+}
+
+static int sync_watched(int fd, int (*sync)(int)) {
+    if (is_fsync_ignored && fd >= 0 && fd < FD_MAX && (open_files[fd] || open_directories[fd])) return 0;
+    struct file *file = watched(fd);
+    pthread_mutex_lock(&lock);
+    int result = sync(fd);
+    struct stat stat;
+    if (result == 0 && file && fstat(fd, &stat) == 0) {
+        forget_undo(file);
+        file->synced_length = stat.st_size;
+    }
+    if (result == 0 && fd >= 0 && fd < FD_MAX && open_directories[fd]) sync_directory(open_directories[fd]);
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
+int fsync(int fd) { return sync_watched(fd, REAL(fsync)); }
+int fdatasync(int fd) { return sync_watched(fd, REAL(fdatasync)); }
+
+int rename(const char *from, const char *to) {
+    char full_from[PATH_MAX], full_to[PATH_MAX];
+    if (!power_dir_length || !resolve(AT_FDCWD, from, full_from) || !resolve(AT_FDCWD, to, full_to)
+        || !is_watched(full_to))
+        return REAL(rename)(from, to);
+    pthread_mutex_lock(&lock);
+    struct renamed *entry = calloc(1, sizeof *entry);
+    snprintf(entry->from, sizeof entry->from, "%s", full_from);
+    snprintf(entry->to, sizeof entry->to, "%s", full_to);
+    if (access(full_to, F_OK) == 0) {
+        snprintf(entry->replaced, sizeof entry->replaced, "%.3000s.replaced-%d", power_dir, replaced_count++);
+        if (link(full_to, entry->replaced) != 0) entry->replaced[0] = 0;
+    }
+    int result = REAL(rename)(from, to);
+    if (result == 0) {
+        struct file *old = find(full_to);
+        if (old) old->path[0] = 0;
+        struct file *file = find(full_from);
+        if (file) {
+            snprintf(file->path, sizeof file->path, "%s", full_to);
+            file->is_entry_durable = 1; /* The rename itself is what may be undone. */
+        }
+        entry->older = renames;
+        renames = entry;
+    } else {
+        free(entry);
+    }
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
+int unlink(const char *path) {
+    char full[PATH_MAX];
+    int is_known = power_dir_length && resolve(AT_FDCWD, path, full) && is_watched(full);
+    if (!is_known) return REAL(unlink)(path);
+    pthread_mutex_lock(&lock);
+    int result = REAL(unlink)(path);
+    struct file *file = find(full);
+    if (result == 0 && file) file->path[0] = 0;
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
+int close(int fd) {
+    if (fd >= 0 && fd < FD_MAX) {
+        open_files[fd] = NULL;
+        free(open_directories[fd]);
+        open_directories[fd] = NULL;
+    }
+    return REAL(close)(fd);
+}

@@ -1,0 +1,300 @@
+//! Stores as child processes of a test, on loopback, in a temporary directory.
+
+use std::{
+    env,
+    fs::{self, File},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use client::Client;
+use proto::pdpb::{GetRegionByIdRequest, GetRegionResponse, RequestHeader, pd_client::PdClient};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::PowerSupply;
+
+/// The first region of the client keyspace.
+const FIRST_REGION: u64 = 2;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How a test's stores are started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many.
+    pub stores: usize,
+    /// Whether the stores' disks can lose power.
+    pub has_power_supply: bool,
+    /// Whether fsync does nothing: the switch under which a test of durability must fail.
+    pub is_fsync_ignored: bool,
+    /// Lines for each store's configuration file.
+    pub configuration: String,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { stores: 3, has_power_supply: false, is_fsync_ignored: false, configuration: String::new() }
+    }
+}
+
+/// A running cluster; its processes end and its directory goes with it.
+pub struct Cluster {
+    stores: Vec<Store>,
+    options: Options,
+    power: Option<PowerSupply>,
+    directory: TempDir,
+}
+
+struct Store {
+    address: String,
+    data_dir: PathBuf,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Cluster {
+    /// Starts stores, makes a cluster of them, and waits until the first region has a voter on each (of three).
+    pub async fn start(options: Options) -> Result<Cluster> {
+        let directory = TempDir::new()?;
+        let power = options.has_power_supply.then(PowerSupply::build).transpose()?;
+        let mut cluster = Cluster { stores: Vec::new(), options, power, directory };
+        for at in 0..cluster.options.stores {
+            let name = format!("store-{}", at + 1);
+            let data_dir = cluster.directory.path().join(&name);
+            fs::create_dir(&data_dir)?;
+            let log = cluster.directory.path().join(format!("{name}.log"));
+            cluster.stores.push(Store { address: free_address()?, data_dir, log, child: None });
+        }
+        for at in 0..cluster.stores.len() {
+            cluster.spawn(at)?;
+        }
+        cluster.init().await?;
+        let voters = cluster.stores.len().min(3);
+        cluster.wait_for_voters(voters).await?;
+        Ok(cluster)
+    }
+
+    /// Every store's address.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        self.stores.iter().map(|store| store.address.clone()).collect()
+    }
+
+    /// A store's data directory.
+    #[must_use]
+    pub fn data_dir(&self, at: usize) -> &Path {
+        &self.stores[at].data_dir
+    }
+
+    /// What a store has logged.
+    pub fn log(&self, at: usize) -> String {
+        fs::read_to_string(&self.stores[at].log).unwrap_or_default()
+    }
+
+    /// Our client, connected.
+    pub async fn client(&self) -> Result<Client> {
+        Ok(Client::connect(&self.addresses()).await?)
+    }
+
+    /// Starts a store that does not run.
+    pub fn spawn(&mut self, at: usize) -> Result<()> {
+        let mut command = self.command(at)?;
+        let store = &mut self.stores[at];
+        ensure!(store.child.is_none(), "store {at} runs already");
+        let log = File::options().create(true).append(true).open(&store.log)?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        store.child = Some(command.spawn().context("start a store")?);
+        Ok(())
+    }
+
+    fn command(&self, at: usize) -> Result<Command> {
+        let store = &self.stores[at];
+        let mut command = Command::new(binary()?);
+        command.arg("start").arg("--data-dir").arg(&store.data_dir);
+        command.args(["--addr", &store.address, "--join", &self.addresses().join(",")]);
+        if !self.options.configuration.is_empty() {
+            let file = self.directory.path().join("sheaf.toml");
+            fs::write(&file, &self.options.configuration)?;
+            command.arg("--config").arg(file);
+        }
+        if let Some(power) = &self.power {
+            power.plug_in(&mut command, &store.data_dir, self.options.is_fsync_ignored)?;
+        }
+        Ok(command)
+    }
+
+    /// Runs `sheaf` with these arguments.
+    pub fn run(arguments: &[&str]) -> Result<std::process::Output> {
+        Ok(Command::new(binary()?).args(arguments).output()?)
+    }
+
+    async fn init(&self) -> Result<()> {
+        let address = self.stores[0].address.clone();
+        eventually("init the cluster", PATIENCE, async || {
+            let output = Cluster::run(&["init", "--addr", &address])?;
+            ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until the first region has this many voters.
+    pub async fn wait_for_voters(&self, count: usize) -> Result<()> {
+        eventually("the first region to get its voters", PATIENCE, async || {
+            let region = self.first_region().await?.region.context("no region")?;
+            let voters = region.peers.iter().filter(|peer| peer.role == 0).count();
+            ensure!(voters == count && region.peers.len() == count, "{} peers, {voters} voters", region.peers.len());
+            Ok(())
+        })
+        .await
+    }
+
+    /// The first region as placement sees it, asked of any store that answers.
+    pub async fn first_region(&self) -> Result<GetRegionResponse> {
+        let mut last = anyhow::anyhow!("no store runs");
+        for store in self.stores.iter().filter(|store| store.child.is_some()) {
+            match first_region_at(&store.address).await {
+                Ok(region) => return Ok(region),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Which store leads the first region, once there is one that runs.
+    pub async fn leader(&self) -> Result<usize> {
+        let mut found = None;
+        eventually("a leader", PATIENCE, async || {
+            let response = self.first_region().await?;
+            let leader = response.leader.context("no leader")?;
+            for (at, store) in self.stores.iter().enumerate().filter(|(_, store)| store.child.is_some()) {
+                if self.store_id(&store.address, leader.store_id).await.unwrap_or(false) {
+                    found = Some(at);
+                    return Ok(());
+                }
+            }
+            bail!("the leader is on store {}, which does not run", leader.store_id)
+        })
+        .await?;
+        found.context("no leader")
+    }
+
+    /// Whether the store with this id has this address.
+    async fn store_id(&self, address: &str, id: u64) -> Result<bool> {
+        let mut placement = PdClient::connect(format!("http://{address}")).await?;
+        let request = proto::pdpb::GetStoreRequest { header: Some(RequestHeader::default()), store_id: id };
+        let response = placement.get_store(timed(request)).await?.into_inner();
+        Ok(response.store.is_some_and(|store| store.address == address))
+    }
+
+    /// Ends a store without a warning.
+    pub fn kill(&mut self, at: usize) -> Result<()> {
+        self.signal(at, Signal::KILL)?;
+        self.wait(at).map(|_| ())
+    }
+
+    /// Sends a signal to a store.
+    pub fn signal(&self, at: usize, signal: Signal) -> Result<()> {
+        let child = self.stores[at].child.as_ref().context("the store does not run")?;
+        let pid = Pid::from_raw(i32::try_from(child.id())?).context("a process id")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// Waits for a store to end.
+    pub fn wait(&mut self, at: usize) -> Result<ExitStatus> {
+        let mut child = self.stores[at].child.take().context("the store does not run")?;
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child.kill()?;
+        bail!("store {at} did not end in {PATIENCE:?}")
+    }
+
+    /// Every store loses power at once, and ends.
+    pub fn lose_power(&mut self) -> Result<()> {
+        let power = self.power.as_ref().context("started without a power supply")?;
+        for store in self.stores.iter().filter(|store| store.child.is_some()) {
+            power.cut(&store.data_dir)?;
+        }
+        for at in 0..self.stores.len() {
+            let status = self.wait(at)?;
+            ensure!(status.code() == Some(99), "store {at} ended with {status} instead of losing power");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for store in &mut self.stores {
+            if let Some(child) = &mut store.child {
+                // It may have ended by itself.
+                drop(child.kill());
+                drop(child.wait());
+            }
+        }
+        if std::thread::panicking() {
+            for (at, store) in self.stores.iter().enumerate() {
+                let log = fs::read_to_string(&store.log).unwrap_or_default();
+                let lines: Vec<_> = log.lines().rev().take(40).collect();
+                eprintln!("--- the end of store {}'s log", at + 1);
+                lines.iter().rev().for_each(|line| eprintln!("{line}"));
+            }
+        }
+    }
+}
+
+async fn first_region_at(address: &str) -> Result<GetRegionResponse> {
+    let mut placement = PdClient::connect(format!("http://{address}")).await?;
+    let request = GetRegionByIdRequest {
+        header: Some(RequestHeader::default()),
+        region_id: FIRST_REGION,
+        ..GetRegionByIdRequest::default()
+    };
+    Ok(placement.get_region_by_id(timed(request)).await?.into_inner())
+}
+
+fn timed<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(Duration::from_secs(2));
+    request
+}
+
+/// The binary under test: SHEAF_BIN, or the one beside the test's own.
+fn binary() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("SHEAF_BIN") {
+        return Ok(path.into());
+    }
+    let test = env::current_exe()?;
+    let folder = test.parent().and_then(Path::parent).context("a test lies in target/release/deps")?;
+    let path = folder.join("sheaf");
+    ensure!(path.exists(), "no {}: build it with `cargo build --release -p server`", path.display());
+    Ok(path)
+}
+
+fn free_address() -> Result<String> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}
+
+/// Tries until it works, or the time is up; then fails with the last reason.
+pub async fn eventually(
+    what: &str,
+    patience: Duration,
+    mut attempt: impl AsyncFnMut() -> Result<()>,
+) -> Result<()> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match attempt().await {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() >= deadline => return Err(error.context(format!("waited for {what}"))),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
