@@ -1,0 +1,245 @@
+//! What must hold at every moment, and what must hold at the end.
+//!
+//! After every event the peers of the store at which it happened are looked at: who leads, who holds a lease, what was
+//! applied. Every [`PICTURE_EVENTS`] events, and around each start of a store, the whole catalogue of [`check::cluster`]
+//! sees a full picture, with what is on the disks and a digest of the data.
+
+use std::{collections::BTreeMap, fmt::Write, time::Duration};
+
+use check::{cluster, history};
+use store::RegionPicture;
+use types::{Index, LogPosition, PeerId, RegionId, Term};
+
+use crate::{
+    picture,
+    world::{HostId, World},
+};
+
+/// Events between two full pictures.
+const PICTURE_EVENTS: u64 = 50;
+
+/// What was found wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Violation {
+    /// An invariant of the catalogue does not hold.
+    #[error("{0}\n{1}")]
+    Invariant(Box<cluster::Violation>, String),
+    /// Two peers believe that they lead the same term.
+    #[error("region {region_id}: peers {one} and {other} both lead term {term}")]
+    TwoLeaders {
+        /// The region.
+        region_id: RegionId,
+        /// The term.
+        term: Term,
+        /// A leader.
+        one: PeerId,
+        /// Another.
+        other: PeerId,
+    },
+    /// Two leases are valid at once, in true time.
+    #[error("region {region_id}: peers {one} and {other} both hold a lease")]
+    TwoLeases {
+        /// The region.
+        region_id: RegionId,
+        /// A holder.
+        one: PeerId,
+        /// Another.
+        other: PeerId,
+    },
+    /// Two peers have applied different logs.
+    #[error("region {region_id}: index {index} was applied as {one:?} and as {other:?}")]
+    Diverged {
+        /// The region.
+        region_id: RegionId,
+        /// Where.
+        index: Index,
+        /// What one applied.
+        one: LogPosition,
+        /// What another did.
+        other: LogPosition,
+    },
+    /// A store stopped by itself without a reason that it was given.
+    #[error("host {} gave up: {reason}", host.0)]
+    GaveUp {
+        /// Where.
+        host: HostId,
+        /// Why.
+        reason: String,
+    },
+    /// Without faults, some client was not served.
+    #[error("not every client was served within {within:?} without faults\n{pictures}")]
+    NotServed {
+        /// The time that there was.
+        within: Duration,
+        /// What the stores looked like.
+        pictures: String,
+    },
+    /// Without faults and requests, the cluster does not come to rest.
+    #[error("the cluster does not come to rest: {what}\n{pictures}")]
+    NotSettled {
+        /// Why not.
+        what: String,
+        /// What the stores looked like.
+        pictures: String,
+    },
+    /// Timestamps went back.
+    #[error("timestamp {after} was given after {before} had been received")]
+    TimestampWentBack {
+        /// Received before the later one was asked for.
+        before: u64,
+        /// Given later.
+        after: u64,
+    },
+    /// No order of the operations explains what clients saw.
+    #[error(transparent)]
+    History(Box<history::Violation>),
+}
+
+/// What has been seen so far.
+#[derive(Default)]
+pub struct Checks {
+    catalogue: cluster::Checker,
+    leaders: BTreeMap<(RegionId, Term), PeerId>,
+    /// What was applied at each index that somebody was seen at.
+    applied: BTreeMap<(RegionId, Index), LogPosition>,
+    event_count: u64,
+}
+
+impl Checks {
+    /// Nothing seen yet.
+    #[must_use]
+    pub fn new() -> Checks {
+        Checks::default()
+    }
+
+    /// Terms that were seen to have a leader.
+    #[must_use]
+    pub fn election_count(&self) -> u64 {
+        self.leaders.len() as u64
+    }
+
+    /// A process has started: nothing that was durable may have gone back.
+    pub fn on_start(&mut self, world: &World, host: HostId) -> Result<(), Violation> {
+        self.look(world)?;
+        self.after_event(world, host)
+    }
+
+    /// Something has happened at a host.
+    pub fn after_event(&mut self, world: &World, host: HostId) -> Result<(), Violation> {
+        if let Some(store) = world.store(host) {
+            for peer in store.regions() {
+                self.check_position(&peer)?;
+                self.check_leader(&peer)?;
+                check_lease(world, host, &peer)?;
+            }
+        }
+        self.event_count += 1;
+        if self.event_count.is_multiple_of(PICTURE_EVENTS) { self.look(world) } else { Ok(()) }
+    }
+
+    /// The whole catalogue.
+    pub fn look(&mut self, world: &World) -> Result<(), Violation> {
+        let now = picture::instant(world.now());
+        self.catalogue
+            .observe(now, &picture::of_cluster(world))
+            .map_err(|violation| Violation::Invariant(Box::new(violation), show(world)))
+    }
+
+    /// Equal indexes mean equal chains, so equal logs (D15).
+    fn check_position(&mut self, peer: &RegionPicture) -> Result<(), Violation> {
+        let (region_id, index) = (peer.id, peer.applied.index);
+        let known = *self.applied.entry((region_id, index)).or_insert(peer.applied);
+        if known != peer.applied {
+            return Err(Violation::Diverged { region_id, index, one: known, other: peer.applied });
+        }
+        Ok(())
+    }
+
+    fn check_leader(&mut self, peer: &RegionPicture) -> Result<(), Violation> {
+        let me = peer.peer.id;
+        if !picture::is_leader(peer) {
+            return Ok(());
+        }
+        let (region_id, term) = (peer.id, peer.term);
+        let known = *self.leaders.entry((region_id, term)).or_insert(me);
+        if known != me {
+            return Err(Violation::TwoLeaders { region_id, term, one: known, other: me });
+        }
+        Ok(())
+    }
+
+    /// What must hold at the end, without faults and requests.
+    pub fn at_end(&mut self, world: &World) -> Result<(), Violation> {
+        self.look(world)?;
+        match unsettled(world) {
+            Some(what) => Err(Violation::NotSettled { what, pictures: show(world) }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why a cluster is not at rest, if it is not.
+#[must_use]
+pub fn unsettled(world: &World) -> Option<String> {
+    let picture = picture::of_cluster(world);
+    if let Err(violation) = cluster::check_settled(picture::instant(world.now()), &picture) {
+        return Some(violation.to_string());
+    }
+    for region_id in [RegionId::PLACEMENT, RegionId::FIRST] {
+        let peers = picture.stores.iter().flat_map(|store| &store.peers);
+        let digests: Vec<_> = peers.filter(|peer| peer.region_id == region_id).map(|peer| peer.digest).collect();
+        if digests.len() < 3 {
+            return Some(format!("region {region_id} has {} peers", digests.len()));
+        }
+        if digests.iter().any(|digest| *digest != digests[0]) {
+            return Some(format!("the data of region {region_id} differs: {digests:?}"));
+        }
+    }
+    None
+}
+
+/// Every peer in a line.
+#[must_use]
+pub fn show(world: &World) -> String {
+    let mut text = String::new();
+    for host in world.hosts() {
+        let Some(store) = world.store(host) else {
+            writeln!(text, "host {}: down", host.0).expect("writing to a string does not fail");
+            continue;
+        };
+        for peer in store.regions() {
+            writeln!(
+                text,
+                "host {}: region {} peer {} term {} leader {:?} last {} committed {} applied {} awake {}",
+                host.0,
+                peer.id,
+                peer.peer.id,
+                peer.term,
+                peer.leader.map(|leader| leader.id.0),
+                peer.last.index,
+                peer.commit_index,
+                peer.applied.index,
+                world.is_awake(host)
+            )
+            .expect("writing to a string does not fail");
+        }
+    }
+    text
+}
+
+/// Whether somebody else's lease is valid together with this one.
+fn check_lease(world: &World, host: HostId, peer: &RegionPicture) -> Result<(), Violation> {
+    let is_valid = |host, peer: &RegionPicture| {
+        picture::lease_until(world, host, peer).is_some_and(|until| world.now() < until)
+    };
+    if !is_valid(host, peer) {
+        return Ok(());
+    }
+    for other in world.hosts().filter(|other| *other != host) {
+        let Some(theirs) = world.store(other).and_then(|store| store.region(peer.id)) else { continue };
+        if is_valid(other, &theirs) {
+            return Err(Violation::TwoLeases { region_id: peer.id, one: peer.peer.id, other: theirs.peer.id });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! The operator: adds stores to the cluster, asks for leader transfers, and watches the timestamps that placement gives.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use placement::{PlacementAnswer, PlacementCall};
+use store::AdminAction;
+use types::{ClusterId, RegionId};
+
+use crate::checks::Violation;
+use crate::world::{Alarm, AnswerBody, Answered, CallBody, CallId, HostId, Origin, Rng, World, network::Site};
+
+/// An unanswered registration is repeated after this.
+const REPEAT_AFTER: Duration = Duration::from_millis(500);
+
+/// Timestamps are asked for so often.
+const TIMESTAMP_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The number of the alarm for timestamps; the others are those of machines.
+const TIMESTAMP: u64 = u64::MAX;
+
+/// The cluster's name, the same in each run.
+const CLUSTER: ClusterId = ClusterId(0x5EAF);
+
+/// The operator.
+pub struct Operator {
+    rng: Rng,
+    joining: BTreeMap<CallId, HostId>,
+    transfers: BTreeMap<CallId, RegionId>,
+    /// For each open question for a timestamp, the highest that had been received when it was asked.
+    asked_behind: BTreeMap<CallId, u64>,
+    last_timestamp: u64,
+    /// Timestamps received.
+    pub timestamp_count: u64,
+    /// Leader transfers that have ended as wished.
+    pub transfer_count: u64,
+}
+
+impl Operator {
+    /// An operator who has not done anything yet.
+    #[must_use]
+    pub fn new(seed: u64) -> Operator {
+        Operator {
+            rng: Rng::new(seed, "operator"),
+            joining: BTreeMap::new(),
+            transfers: BTreeMap::new(),
+            asked_behind: BTreeMap::new(),
+            last_timestamp: 0,
+            timestamp_count: 0,
+            transfer_count: 0,
+        }
+    }
+
+    /// Makes a cluster on the first machine; the others ask to join it.
+    pub fn begin(&mut self, world: &mut World) {
+        world.found(HostId(0), Origin::Init(CLUSTER), Vec::new());
+        for host in world.hosts().skip(1) {
+            let wait = self.rng.skewed(Duration::from_millis(1), Duration::from_millis(800));
+            world.alarm(world.now() + wait, Alarm::Operator(host.0 as u64));
+        }
+        world.alarm(world.now() + TIMESTAMP_INTERVAL, Alarm::Operator(TIMESTAMP));
+    }
+
+    /// Asks for a timestamp, or lets a machine without a store ask (again) for an id.
+    pub fn on_alarm(&mut self, world: &mut World, number: u64) {
+        if number == TIMESTAMP {
+            return self.ask_timestamp(world);
+        }
+        let Some(host) = world.hosts().find(|host| host.0 as u64 == number) else { return };
+        if world.has_origin(host) {
+            return;
+        }
+        let asked: Vec<_> = world.hosts().filter(|host| world.store(*host).is_some()).collect();
+        if !asked.is_empty() {
+            let record = world.applicant(host);
+            let body = CallBody::Placement(PlacementCall::RegisterStore { record });
+            let call = world.call(Site::Operator, self.rng.pick(&asked), body);
+            self.joining.insert(call, host);
+        }
+        world.alarm(world.now() + REPEAT_AFTER, Alarm::Operator(number));
+    }
+
+    fn ask_timestamp(&mut self, world: &mut World) {
+        let hosts: Vec<_> = world.hosts().collect();
+        let count = u32::try_from(self.rng.between(1, 10)).unwrap_or(1);
+        let body = CallBody::Placement(PlacementCall::Tso { count });
+        let call = world.call(Site::Operator, self.rng.pick(&hosts), body);
+        self.asked_behind.insert(call, self.last_timestamp);
+        world.alarm(world.now() + TIMESTAMP_INTERVAL, Alarm::Operator(TIMESTAMP));
+    }
+
+    /// Asks the leader of a region to hand over to some other voter.
+    pub fn transfer(&mut self, world: &mut World, region_id: RegionId) {
+        let Some((leader, picture)) = world.leader_of(region_id) else { return };
+        let Some(region) = &picture.region else { return };
+        let others: Vec<_> =
+            region.configuration().voters.into_iter().filter(|peer| *peer != picture.peer.id).collect();
+        if others.is_empty() {
+            return;
+        }
+        let action = AdminAction::TransferLeader(self.rng.pick(&others));
+        let call = world.call(Site::Operator, leader, CallBody::Admin(region_id, None, action));
+        self.transfers.insert(call, region_id);
+    }
+
+    /// An answer has come.
+    pub fn on_answer(&mut self, world: &mut World, answered: Answered) -> Result<(), Violation> {
+        if let Some(before) = self.asked_behind.remove(&answered.id) {
+            return self.on_timestamp(before, &answered.body);
+        }
+        if self.transfers.remove(&answered.id).is_some() {
+            self.transfer_count += u64::from(answered.body == AnswerBody::Admin(Ok(())));
+            return Ok(());
+        }
+        let Some(host) = self.joining.remove(&answered.id) else { return Ok(()) };
+        if let AnswerBody::Placement(Ok(PlacementAnswer::Registered { store_id, settings, stores })) = answered.body
+            && !world.has_origin(host)
+        {
+            world.found(host, Origin::Join(settings.cluster_id, store_id), stores);
+        }
+        Ok(())
+    }
+
+    /// A timestamp is above every one that had been received when it was asked for (D8).
+    fn on_timestamp(&mut self, before: u64, body: &AnswerBody) -> Result<(), Violation> {
+        let AnswerBody::Placement(Ok(PlacementAnswer::Timestamp(timestamp))) = body else { return Ok(()) };
+        let after = timestamp.version();
+        if after <= before {
+            return Err(Violation::TimestampWentBack { before, after });
+        }
+        self.last_timestamp = self.last_timestamp.max(after);
+        self.timestamp_count += 1;
+        Ok(())
+    }
+}

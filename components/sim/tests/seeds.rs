@@ -1,0 +1,46 @@
+//! A hundred seeds: every one of them safe, live and linearizable, and together enough of everything that goes wrong.
+
+use sim::{
+    run::{Goal, Totals},
+    runner::{self, run_seed},
+};
+
+#[test]
+fn a_hundred_seeds_hold() {
+    let goal = Goal::default();
+    let mut totals = Totals::default();
+    let mut failures = Vec::new();
+    runner::run_all(1..101, goal, 2, false, |end| {
+        totals.add(&end.totals);
+        match end.failure {
+            Some(failure) => failures.push(format!("cargo sim --seed {}: {failure}", end.seed)),
+            None => {
+                assert!(end.totals.time >= goal.time, "seed {} took {:?}", end.seed, end.totals.time);
+                assert!(end.totals.operations >= goal.operations, "seed {}: {}", end.seed, end.totals);
+                assert!(end.totals.faults >= goal.faults, "seed {}: {}", end.seed, end.totals);
+            }
+        }
+    });
+    println!("         {}\ntotal    {totals}", Totals::HEADER);
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(totals.crashes > 0);
+    assert!(totals.power_losses > 0);
+    assert!(totals.pauses > 0);
+    assert!(totals.partitions > 0);
+    assert!(totals.transfers > 0);
+    assert!(totals.snapshots > 0);
+    assert!(totals.timestamps > 0);
+    assert!(totals.succeeded * 2 > totals.operations, "most operations succeed in spite of everything");
+}
+
+#[test]
+fn a_seed_replays_byte_for_byte() {
+    for seed in [3, 1_000_003] {
+        let [one, other] = [(); 2].map(|()| run_seed(seed, Goal::default(), true));
+        let (one_trace, other_trace) = (one.trace.expect("it was kept"), other.trace.expect("it was kept"));
+        let difference = one_trace.lines().zip(other_trace.lines()).find(|(one, other)| one != other);
+        assert_eq!(difference, None, "seed {seed}: the first line that differs");
+        assert!(one_trace == other_trace, "seed {seed}: one run has more lines than the other");
+        assert_eq!((one.digest, one.totals, one.failure), (other.digest, other.totals, other.failure));
+    }
+}
