@@ -470,3 +470,55 @@ fn uncommitted_bytes_are_bounded() {
     solo.accept(2, Index(4), stamp);
     assert!(solo.group.propose(solo.now, bytes::Bytes::from_static(b"x")).is_ok());
 }
+
+/// C_new is appended when the joint configuration itself is committed by both halves, not with any other commit.
+#[test]
+fn a_joint_configuration_is_left_only_when_it_is_committed() {
+    let mut solo = Solo::leader(&[1, 2, 3], &[1]);
+    let stamp = solo.last_stamp();
+    solo.accept(2, Index(3), stamp);
+    solo.propose("x");
+    let change = crate::cluster::change_to(&solo.group.status().configuration.1, &[1, 4, 5], &[]);
+    solo.group.propose_conf_change(solo.now, change).expect("it may");
+    solo.settle();
+    let stamp = solo.last_stamp();
+    solo.accept(2, Index(4), stamp);
+    assert_eq!(solo.group.commit_index(), Index(3), "one half does not decide");
+    solo.accept(4, Index(4), stamp);
+    assert_eq!(solo.group.commit_index(), Index(4));
+    assert!(solo.group.configuration().is_joint());
+    solo.accept(4, Index(5), stamp);
+    assert!(solo.group.configuration().is_joint());
+    solo.accept(3, Index(5), stamp);
+    assert_eq!(solo.group.last().index, Index(6));
+    assert_eq!(solo.group.configuration().voters, [PeerId(1), PeerId(4), PeerId(5)]);
+    assert_eq!(solo.group.configuration().learners, [PeerId(2), PeerId(3)]);
+}
+
+/// An acknowledgement that waits for the disk does not outlive its term: what it speaks of may never be written.
+#[test]
+fn an_acknowledgement_ends_with_its_term() {
+    let mut solo = Solo::new(1, disk(&[1, 2, 3], &[1], 1));
+    let old = entries(&[1, 1]);
+    solo.step_only(2, 1, append(old[0].position(), &old[1..], 1));
+    let new = entries(&[1, 2, 2]);
+    solo.step_only(3, 2, append(new[0].position(), &new[1..], 1));
+    let sent = solo.settle();
+    assert_eq!(accepted(&sent), [4]);
+    assert!(sent.iter().all(|message| message.term == Term(2) && message.to == PeerId(3)));
+}
+
+/// Who still leads an earlier term learns so from the answer, and steps down.
+#[test]
+fn a_leader_of_an_earlier_term_is_told() {
+    let mut follower = Solo::new(2, disk(&[1, 2, 3], &[1], 7));
+    let mut leader = Solo::leader(&[1, 2, 3], &[1]);
+    for body in [heartbeat(), append(first_position(), &[], 1)] {
+        let answers = follower.step(1, 2, body);
+        assert_eq!(answers[0].term, Term(7));
+        leader.group.step(leader.now, answers[0].clone());
+    }
+    assert_eq!(leader.group.role(), raft::Role::Follower);
+    assert_eq!(leader.group.term(), Term(7));
+    assert_eq!(follower.group.leader(), None);
+}
