@@ -6,6 +6,7 @@
 #![allow(
     clippy::print_stdout,
     clippy::disallowed_methods,
+    clippy::disallowed_types,
     reason = "it measures, and prints what it measured"
 )]
 
