@@ -31,7 +31,9 @@ mod agent;
 pub mod core;
 mod host;
 
-pub use agent::{Client, DiskSpace, HostMail, PlacementEvents, PlacementMail, PlacementSetup, PlacementWorker};
+pub use agent::{
+    Client, DiskSpace, HostMail, PlacementEvents, PlacementMail, PlacementSetup, PlacementWorker,
+};
 
 pub use crate::core::{
     api::{

@@ -45,6 +45,9 @@ pub const CALL_DEADLINE: Duration = Duration::from_secs(3);
 /// An unanswered request is sent again after this.
 pub const CALL_RESEND_AFTER: Duration = Duration::from_millis(500);
 
+/// The same while it is not known who leads: whoever is asked answers at once, if only with a hint, or is down.
+pub const CALL_ASK_NEXT_AFTER: Duration = Duration::from_millis(100);
+
 /// A request that met no leader is sent again after this: an election takes about as long as a few of these.
 pub const CALL_RETRY_AFTER: Duration = Duration::from_millis(50);
 

@@ -21,3 +21,8 @@ pub mod registry;
 pub mod rows;
 pub mod scheduler;
 pub mod tso;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

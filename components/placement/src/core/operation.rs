@@ -77,7 +77,9 @@ impl Operation {
     #[must_use]
     pub fn picture(&self, region: Option<&Region>, reason: String) -> OperationPicture {
         let votes = |peer: &Peer| {
-            region.and_then(|region| region.find_peer(peer.id)).is_some_and(|peer| peer.role == PeerRole::Voter)
+            region
+                .and_then(|region| region.find_peer(peer.id))
+                .is_some_and(|peer| peer.role == PeerRole::Voter)
         };
         let voting = self.peers.iter().filter(|peer| votes(peer)).count();
         let progress = voting * 100 / self.peers.len().max(1);

@@ -79,7 +79,8 @@ impl Registry {
         if record.incarnation < row.incarnation {
             return Err(Error::Invalid(format!("store {} has been started anew since", record.id)));
         }
-        let new = StoreRecord { state: row.state, registration_nonce: row.registration_nonce, ..record.clone() };
+        let new =
+            StoreRecord { state: row.state, registration_nonce: row.registration_nonce, ..record.clone() };
         if new == *row {
             return Ok(Verdict::Known(record.id));
         }
@@ -203,7 +204,12 @@ mod tests {
             Verdict::Known(id) => Ok(id.0),
             Verdict::Change(change) => {
                 let id = change.records.iter().find(|row| row.address == record.address).map(|row| row.id.0);
-                let id = change.records.iter().rev().find(|row| row.state == StoreState::Up && row.address == record.address).map_or(id, |row| Some(row.id.0));
+                let id = change
+                    .records
+                    .iter()
+                    .rev()
+                    .find(|row| row.state == StoreState::Up && row.address == record.address)
+                    .map_or(id, |row| Some(row.id.0));
                 registry.commit(change);
                 Ok(id.unwrap())
             }
@@ -235,8 +241,15 @@ mod tests {
         register(&mut registry, &record(0, "a:1", 7), 1_000, &[]).unwrap();
         register(&mut registry, &record(0, "b:1", 8), 1_001, &[]).unwrap();
         assert_eq!(register(&mut registry, &record(1_000, "c:1", 0), 0, &[]), Ok(1_000));
-        assert_eq!(register(&mut registry, &record(0, "a:1", 9), 1_002, &[1_000]), Ok(1_002), "a is free again");
-        assert!(matches!(register(&mut registry, &record(1_000, "b:1", 0), 0, &[1_001]), Err(Error::Invalid(_))));
+        assert_eq!(
+            register(&mut registry, &record(0, "a:1", 9), 1_002, &[1_000]),
+            Ok(1_002),
+            "a is free again"
+        );
+        assert!(matches!(
+            register(&mut registry, &record(1_000, "b:1", 0), 0, &[1_001]),
+            Err(Error::Invalid(_))
+        ));
         assert_eq!(register(&mut registry, &record(1_000, "b:1", 0), 0, &[]), Ok(1_000));
         assert_eq!(registry.find(StoreId(1_001)).unwrap().address, "", "its new address is not known yet");
         assert_eq!(registry.find(StoreId(1_001)).unwrap().state, StoreState::Up);

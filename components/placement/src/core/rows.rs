@@ -179,7 +179,10 @@ mod tests {
         let txn = mirror.transaction(Term(3), &[(key.clone(), Some(new))]);
         assert_eq!(txn.conditions, [Condition::Equals { key: key.clone(), value: old }]);
         mirror.commit(vec![(key.clone(), None)]);
-        assert_eq!(mirror.transaction(Term(3), &[(key.clone(), None)]).conditions, [Condition::Absent { key }]);
+        assert_eq!(
+            mirror.transaction(Term(3), &[(key.clone(), None)]).conditions,
+            [Condition::Absent { key }]
+        );
     }
 
     #[test]

@@ -10,7 +10,8 @@ use crate::core::{
     api::{Error, PlacementAnswer, PlacementCall, RegionRoute, Responder, Result},
     ids::IdBlock,
     limits::{
-        CALL_DEADLINE, CALL_RESEND_AFTER, CALL_RETRY_AFTER, ID_LEASE_COUNT, ID_LEASE_LOW, IDS_PER_CALL_MAX,
+        CALL_ASK_NEXT_AFTER, CALL_DEADLINE, CALL_RESEND_AFTER, CALL_RETRY_AFTER, ID_LEASE_COUNT,
+        ID_LEASE_LOW, IDS_PER_CALL_MAX,
     },
     protocol::{Request, Response},
 };
@@ -216,7 +217,9 @@ impl Agent {
     /// Answers calls whose time is over.
     pub(super) fn give_up(&mut self, now: Now, locals: &dyn Locals) {
         let is_over = |waiting: &Waiting| waiting.deadline <= now.monotonic;
-        for (id, waiting) in self.calls.waiting.extract_if(.., |_, waiting| is_over(waiting)).collect::<Vec<_>>() {
+        for (id, waiting) in
+            self.calls.waiting.extract_if(.., |_, waiting| is_over(waiting)).collect::<Vec<_>>()
+        {
             self.leasing = self.leasing.filter(|leasing| *leasing != id);
             let Some(responder) = waiting.responder else { continue };
             let result = match self.answer_from_memory(waiting.job.call(), locals) {
@@ -251,12 +254,14 @@ impl Agent {
 
     /// Sends what is due, for the first time or again.
     pub(super) fn send_calls(&mut self, now: Now, locals: &dyn Locals) {
+        let is_leader_known = self.finder.leader().is_some();
+        let send_again = if is_leader_known { CALL_RESEND_AFTER } else { CALL_ASK_NEXT_AFTER };
         let mut due = Vec::new();
         for (id, waiting) in &mut self.calls.waiting {
             if waiting.send_at <= now.monotonic {
                 waiting.is_sent = true;
                 waiting.is_tried = false;
-                waiting.send_at = now.monotonic + CALL_RESEND_AFTER;
+                waiting.send_at = now.monotonic + send_again;
                 due.push((*id, waiting.job.request()));
             }
         }

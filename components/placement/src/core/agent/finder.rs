@@ -29,8 +29,8 @@ impl Finder {
         self.leader
     }
 
-    /// Whom to ask: the leader; else in turn the stores with a peer of the group, or where those are not known every
-    /// store in the address book, this one included.
+    /// Whom to ask: the leader; else in turn the stores with a peer of the group as far as known here, and then every
+    /// other one in the address book, for what is known here may be old.
     pub(super) fn target(
         &mut self,
         group: Option<&Region>,
@@ -39,14 +39,11 @@ impl Finder {
         if let Some(leader) = self.leader {
             return leader;
         }
+        let peers = group.map(|group| group.peers.as_slice()).unwrap_or_default();
+        let mut candidates: Vec<StoreId> = peers.iter().map(|peer| peer.store_id).collect();
+        candidates.extend(stores.keys().filter(|id| !peers.iter().any(|peer| peer.store_id == **id)));
         self.turn += 1;
-        let candidate = match group {
-            Some(group) if !group.peers.is_empty() => {
-                Some(group.peers[self.turn % group.peers.len()].store_id)
-            }
-            Some(_) | None => stores.keys().nth(self.turn % stores.len().max(1)).copied(),
-        };
-        candidate.unwrap_or(self.this_store)
+        candidates.get(self.turn % candidates.len().max(1)).copied().unwrap_or(self.this_store)
     }
 
     /// What this store's own peer of the group knows of its leader. Returns whether that is new.
@@ -79,9 +76,7 @@ impl Finder {
 
     /// A request was not answered in time: it is somebody else's turn.
     pub(super) fn on_timeout(&mut self) {
-        if self.leader != Some(self.this_store) {
-            self.leader = None;
-        }
+        self.leader = None;
     }
 
     /// Since when nobody who leads has answered.

@@ -107,8 +107,7 @@ impl Agent {
     #[must_use]
     pub fn new(config: AgentConfig) -> Agent {
         let AgentConfig { cluster_id, key_mode, record, known_stores, seed } = config;
-        let mut stores: BTreeMap<_, _> =
-            known_stores.into_iter().map(|record| (record.id, record)).collect();
+        let mut stores: BTreeMap<_, _> = known_stores.into_iter().map(|record| (record.id, record)).collect();
         stores.insert(record.id, record.clone());
         Agent {
             finder: Finder::new(record.id),
@@ -209,6 +208,11 @@ impl Agent {
                 self.calls.redirect(now.monotonic, request_id, self.finder.leader() != Some(from));
                 self.reports.on_failed(now.monotonic, request_id);
             }
+            // Of a host that does not know yet that another one has followed it.
+            Response::Report(answer) if answer.placement_term < self.placement_term => {
+                self.finder.on_not_leader(from, None);
+                self.reports.on_failed(now.monotonic, request_id);
+            }
             Response::Report(answer) => {
                 self.on_report_answer(now, request_id, *answer);
                 self.finder.on_answer(now.monotonic, from, self.calls.has_unanswered());
@@ -287,9 +291,6 @@ impl Agent {
 
     fn on_report_answer(&mut self, now: Now, request_id: u64, answer: ReportAnswer) {
         let ReportAnswer { placement_term, number, is_full_wanted, goals, stores, settings } = answer;
-        if placement_term < self.placement_term {
-            return;
-        }
         self.placement_term = placement_term;
         self.reports.on_acknowledged(now.monotonic, request_id, number, placement_term, is_full_wanted);
         self.effects.extend(goals.into_iter().map(Effect::Goal));
@@ -326,7 +327,8 @@ impl Agent {
 
     /// What a call can be answered with while the host is silent.
     fn answer_from_memory(&self, call: &PlacementCall, locals: &dyn Locals) -> Option<PlacementAnswer> {
-        let picture = |record: &StoreRecord| StorePicture { record: record.clone(), ..StorePicture::default() };
+        let picture =
+            |record: &StoreRecord| StorePicture { record: record.clone(), ..StorePicture::default() };
         match call {
             PlacementCall::GetStore { store_id } => {
                 self.stores.get(store_id).map(|record| PlacementAnswer::Store(Some(picture(record))))

@@ -123,11 +123,16 @@ impl Reports {
             number: self.number + 1,
             is_full,
             load,
-            leads: changed.iter().filter_map(|id| self.leads.get(id)).map(|lead| lead.report.clone()).collect(),
+            leads: changed
+                .iter()
+                .filter_map(|id| self.leads.get(id))
+                .map(|lead| lead.report.clone())
+                .collect(),
             leads_no_longer: no_longer.iter().copied().collect(),
             siblings: siblings.values().cloned().collect(),
         };
-        self.outstanding = Some(Outstanding { request_id, sent_at: now, is_full, changed, no_longer, siblings });
+        self.outstanding =
+            Some(Outstanding { request_id, sent_at: now, is_full, changed, no_longer, siblings });
         self.heartbeat_at = now + HEARTBEAT_INTERVAL;
         report
     }
@@ -146,7 +151,9 @@ impl Reports {
         placement_term: Term,
         is_full_wanted: bool,
     ) {
-        let Some(outstanding) = self.outstanding.take_if(|sent| sent.request_id == request_id) else { return };
+        let Some(outstanding) = self.outstanding.take_if(|sent| sent.request_id == request_id) else {
+            return;
+        };
         self.number = number;
         self.retry_at = now;
         let is_new_host = placement_term != self.placement_term && !outstanding.is_full;

@@ -30,11 +30,13 @@ pub(super) fn limit_of(limit: u32) -> usize {
 /// Refuses ranges that cannot be scanned in one pass.
 pub(super) fn check(ranges: &[KeyRange]) -> Result<()> {
     if ranges.len() > SCAN_RANGES_MAX {
-        return Err(Error::Invalid(format!("{} ranges are too many: {SCAN_RANGES_MAX} are allowed", ranges.len())));
+        return Err(Error::Invalid(format!(
+            "{} ranges are too many: {SCAN_RANGES_MAX} are allowed",
+            ranges.len()
+        )));
     }
-    let is_ascending = ranges.windows(2).all(|pair| {
-        !pair[0].end_key.is_empty() && pair[0].end_key <= pair[1].start_key
-    });
+    let is_ascending =
+        ranges.windows(2).all(|pair| !pair[0].end_key.is_empty() && pair[0].end_key <= pair[1].start_key);
     if is_ascending {
         return Ok(());
     }

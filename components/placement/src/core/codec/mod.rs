@@ -153,7 +153,11 @@ pub fn decode_response(body: Bytes) -> Result<Response> {
         Wire::ScanRegions(scan) => PlacementAnswer::Regions(all(scan.regions, route_from)?),
         Wire::RegisterStore(registered) => PlacementAnswer::Registered {
             store_id: StoreId(convert::non_zero(registered.store_id, "RegisterStoreResponse", "store_id")?),
-            settings: settings_from(convert::required(registered.settings, "RegisterStoreResponse", "settings")?)?,
+            settings: settings_from(convert::required(
+                registered.settings,
+                "RegisterStoreResponse",
+                "settings",
+            )?)?,
             stores: all(registered.stores, store_from)?,
         },
         Wire::AllocateIds(ids) => {
@@ -169,7 +173,9 @@ pub fn decode_response(body: Bytes) -> Result<Response> {
         }),
         Wire::GetStore(get) => PlacementAnswer::Store(get.store.map(picture_from).transpose()?),
         Wire::GetAllStores(get) => PlacementAnswer::Stores(all(get.stores, picture_from)?),
-        Wire::StartOperation(started) => PlacementAnswer::OperationStarted { operation_id: started.operation_id },
+        Wire::StartOperation(started) => {
+            PlacementAnswer::OperationStarted { operation_id: started.operation_id }
+        }
         Wire::CancelOperation(wire::CancelOperationResponse {}) => PlacementAnswer::Done,
         Wire::ListOperations(list) => PlacementAnswer::Operations(all(list.operations, operation_from)?),
         Wire::GetCluster(_) => return Err(unknown("Response", "response", 19)),
@@ -194,7 +200,10 @@ fn call_to(call: PlacementCall) -> wire::request::Request {
         PlacementCall::BatchScanRegions { ranges, limit } => {
             let start_key = ranges.first().map(|range| range.start_key.clone()).unwrap_or_default();
             let end_key = ranges.last().map(|range| range.end_key.clone()).unwrap_or_default();
-            Wire::ScanRegions(wire::ScanRegions { range: Some(KeyRange { start_key, end_key }.into()), limit })
+            Wire::ScanRegions(wire::ScanRegions {
+                range: Some(KeyRange { start_key, end_key }.into()),
+                limit,
+            })
         }
         PlacementCall::GetStore { store_id } => Wire::GetStore(wire::GetStore { store_id: store_id.0 }),
         PlacementCall::GetAllStores { is_without_removed } => {

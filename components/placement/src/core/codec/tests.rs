@@ -3,12 +3,17 @@ use types::PeerRole;
 use super::*;
 
 fn region(id: u64) -> Region {
-    let peer = |id: u64, store_id: u64, role: PeerRole| Peer { id: PeerId(id), store_id: StoreId(store_id), role };
+    let peer =
+        |id: u64, store_id: u64, role: PeerRole| Peer { id: PeerId(id), store_id: StoreId(store_id), role };
     Region {
         id: RegionId(id),
         range: KeyRange::new("a", "m"),
         epoch: Epoch { conf_version: 3, version: 4 },
-        peers: vec![peer(11, 1, PeerRole::Voter), peer(12, 2, PeerRole::Learner), peer(13, 3, PeerRole::IncomingVoter)],
+        peers: vec![
+            peer(11, 1, PeerRole::Voter),
+            peer(12, 2, PeerRole::Learner),
+            peer(13, 3, PeerRole::IncomingVoter),
+        ],
     }
 }
 

@@ -102,20 +102,12 @@ impl Directory {
         self.rows
             .range(first..)
             .map(|(_, region)| region)
-            .take_while(move |region| {
-                !is_empty && (end_key.is_empty() || region.range.start_key < end_key)
-            })
+            .take_while(move |region| !is_empty && (end_key.is_empty() || region.range.start_key < end_key))
     }
 
     /// Every row, ascending.
     pub fn regions(&self) -> impl Iterator<Item = &Region> {
         self.rows.values()
-    }
-
-    /// How many rows there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.rows.len()
     }
 
     /// Takes a descriptor that some peer has applied.
@@ -230,9 +222,9 @@ impl Directory {
             }
             cursor = next.range.end_key.clone();
         }
-        let is_one_row_each = added.iter().all(|new| {
-            self.find_by_id(new.id).is_none_or(|row| removed.iter().any(|old| old.id == row.id))
-        });
+        let is_one_row_each = added
+            .iter()
+            .all(|new| self.find_by_id(new.id).is_none_or(|row| removed.iter().any(|old| old.id == row.id)));
         let is_each_once = added.iter().map(|new| new.id).collect::<BTreeSet<_>>().len() == added.len();
         (is_one_row_each && is_each_once).then(|| Replacement {
             removed: removed.into_iter().cloned().collect(),

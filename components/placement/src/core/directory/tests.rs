@@ -63,7 +63,10 @@ fn splits_of_splits_arrive_in_any_order() {
         orders = orders
             .into_iter()
             .flat_map(|order: Vec<usize>| {
-                (0..reports.len()).filter(|at| !order.contains(at)).map(|at| [order.as_slice(), &[at]].concat()).collect::<Vec<_>>()
+                (0..reports.len())
+                    .filter(|at| !order.contains(at))
+                    .map(|at| [order.as_slice(), &[at]].concat())
+                    .collect::<Vec<_>>()
             })
             .collect();
     }
@@ -82,7 +85,8 @@ fn splits_of_splits_arrive_in_any_order() {
 #[test]
 fn a_merge_takes_the_place_of_both() {
     let mut directory =
-        Directory::new(vec![region(2, "", "m", 2, 1), region(3, "m", "t", 2, 1), region(4, "t", "", 1, 1)]).unwrap();
+        Directory::new(vec![region(2, "", "m", 2, 1), region(3, "m", "t", 2, 1), region(4, "t", "", 1, 1)])
+            .unwrap();
     directory.offer(region(2, "", "t", 3, 1));
     settle(&mut directory);
     assert_eq!(shown(&directory), "2[,t) 4[t,)");
@@ -149,9 +153,12 @@ fn plans_are_bounded_and_disjoint() {
 #[test]
 fn lookups_find_neighbours_and_ranges() {
     let directory =
-        Directory::new(vec![region(2, "", "d", 1, 1), region(3, "d", "m", 1, 1), region(4, "m", "", 1, 1)]).unwrap();
+        Directory::new(vec![region(2, "", "d", 1, 1), region(3, "d", "m", 1, 1), region(4, "m", "", 1, 1)])
+            .unwrap();
     let ids = |range: KeyRange| directory.scan(&range).map(|region| region.id.0).collect::<Vec<_>>();
-    for (key, id, previous) in [("", 2, None), ("c", 2, None), ("d", 3, Some(2)), ("lz", 3, Some(2)), ("m", 4, Some(3))] {
+    for (key, id, previous) in
+        [("", 2, None), ("c", 2, None), ("d", 3, Some(2)), ("lz", 3, Some(2)), ("m", 4, Some(3))]
+    {
         assert_eq!(directory.find(key.as_bytes()).id.0, id, "{key}");
         assert_eq!(directory.find_previous(key.as_bytes()).map(|region| region.id.0), previous, "{key}");
     }

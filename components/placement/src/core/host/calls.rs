@@ -14,7 +14,7 @@ use crate::core::{
 /// What a call comes to.
 enum Reply {
     /// It is answered.
-    Now(Response),
+    Now(Box<Response>),
     /// It waits.
     Later,
 }
@@ -32,10 +32,10 @@ impl Serving {
             Request::Call(call) => self.on_call(now, caller, call, soft),
             Request::Report(report) => self
                 .on_report(now, caller.store_id, *report, soft)
-                .map(|answer| Reply::Now(Response::Report(Box::new(answer)))),
+                .map(|answer| Reply::Now(Box::new(Response::Report(Box::new(answer))))),
         };
         match reply {
-            Ok(Reply::Now(response)) => effects.push(Effect::Respond(caller, response)),
+            Ok(Reply::Now(response)) => effects.push(Effect::Respond(caller, *response)),
             Ok(Reply::Later) => {}
             Err(error) => effects.push(Effect::Respond(caller, Response::Failed(error))),
         }
@@ -67,10 +67,10 @@ impl Serving {
                 return Ok(Reply::Later);
             }
             PlacementCall::GetPrevRegion { key } => {
-                return Ok(Reply::Now(Response::Previous {
+                return Ok(Reply::Now(Box::new(Response::Previous {
                     previous: self.directory.find_previous(&key).map(|region| soft.route(region)),
                     current: soft.route(self.directory.find(&key)),
-                }));
+                })));
             }
             PlacementCall::ClusterInfo | PlacementCall::BatchScanRegions { .. } => {
                 return Err(Error::Invalid("every store answers this call itself".to_owned()));
@@ -78,9 +78,9 @@ impl Serving {
             PlacementCall::GetRegion { key } => {
                 PlacementAnswer::Region(Some(soft.route(self.directory.find(&key))))
             }
-            PlacementCall::GetRegionById { region_id } => PlacementAnswer::Region(
-                self.directory.find_by_id(region_id).map(|region| soft.route(region)),
-            ),
+            PlacementCall::GetRegionById { region_id } => {
+                PlacementAnswer::Region(self.directory.find_by_id(region_id).map(|region| soft.route(region)))
+            }
             PlacementCall::ScanRegions { range, limit } => {
                 PlacementAnswer::Regions(self.scan(&range, limit, soft))
             }
@@ -93,7 +93,7 @@ impl Serving {
             }
             PlacementCall::ListOperations => PlacementAnswer::Operations(self.all_operations(now, soft)),
         };
-        Ok(Reply::Now(Response::Answer(answer)))
+        Ok(Reply::Now(Box::new(Response::Answer(answer))))
     }
 
     fn wait_for_timestamps(&mut self, caller: Caller, count: u32) -> Result<Reply, Error> {

@@ -117,7 +117,14 @@ impl Host {
     /// A host that does not lead yet.
     #[must_use]
     pub fn new(config: HostConfig) -> Host {
-        Host { config, phase: Phase::Idle, soft: Soft::default(), leader: None, number: 0, effects: Vec::new() }
+        Host {
+            config,
+            phase: Phase::Idle,
+            soft: Soft::default(),
+            leader: None,
+            number: 0,
+            effects: Vec::new(),
+        }
     }
 
     /// Where the placement group is led; `led_here`: on this store, in this term, with all entries of earlier terms

@@ -31,7 +31,9 @@ impl Serving {
                     self.timers.schedule_at = now.monotonic;
                     break;
                 }
-                Err(error) => tracing::warn!(region = %wish.region_id, %error, "the scheduler's wish is refused"),
+                Err(error) => {
+                    tracing::warn!(region = %wish.region_id, %error, "the scheduler's wish is refused")
+                }
             }
         }
     }
@@ -56,7 +58,9 @@ impl Serving {
                 return Err(Error::StoreRemoved(*id));
             }
             if !soft.is_live(now, *id) {
-                return Err(Error::Invalid(format!("store {id} has not been heard for a while: no peer can move there")));
+                return Err(Error::Invalid(format!(
+                    "store {id} has not been heard for a while: no peer can move there"
+                )));
             }
         }
         if self.operations.running_count() + self.waiting.drafts.len() >= OPERATIONS_RUNNING_MAX {
@@ -130,7 +134,12 @@ impl Serving {
         is_possible.then(|| (store_id, operation.goal(region, self.term)))
     }
 
-    pub(super) fn operation_of(&self, now: Now, region_id: RegionId, soft: &Soft) -> Option<OperationPicture> {
+    pub(super) fn operation_of(
+        &self,
+        now: Now,
+        region_id: RegionId,
+        soft: &Soft,
+    ) -> Option<OperationPicture> {
         match self.operations.find_by_region(region_id) {
             Some(operation) => Some(self.picture_of(now, operation, soft)),
             None => self.operations.ended().rev().find(|picture| picture.region_id == region_id).cloned(),
@@ -148,7 +157,9 @@ impl Serving {
         let region = self.find_region(soft, operation.region_id);
         let reason = match region {
             None => "the region's leader has not reported yet".to_owned(),
-            Some(region) if soft.leader_store(region).is_none() => "the region has no known leader".to_owned(),
+            Some(region) if soft.leader_store(region).is_none() => {
+                "the region has no known leader".to_owned()
+            }
             Some(_) => match operation.peers.iter().find(|peer| !soft.is_live(now, peer.store_id)) {
                 Some(peer) => format!("store {} has not been heard for a while", peer.store_id),
                 None => String::new(),
@@ -209,12 +220,14 @@ impl Serving {
             }
             let region = self.find_region(soft, operation.region_id);
             for peer in &operation.peers {
-                if region.is_none_or(|region| region.find_peer(peer.id).is_none_or(|peer| peer.role != PeerRole::Voter))
-                    && let Some(store) = stores.get_mut(&peer.store_id)
+                if region.is_none_or(|region| {
+                    region.find_peer(peer.id).is_none_or(|peer| peer.role != PeerRole::Voter)
+                }) && let Some(store) = stores.get_mut(&peer.store_id)
                 {
                     store.arriving_count += 1;
                     // A learner is counted as a peer already.
-                    store.peer_count += usize::from(region.is_none_or(|region| region.find_peer(peer.id).is_none()));
+                    store.peer_count +=
+                        usize::from(region.is_none_or(|region| region.find_peer(peer.id).is_none()));
                 }
             }
         }

@@ -82,8 +82,7 @@ impl Serving {
     fn take_store_soft(&self, now: Now, from: StoreId, report: &StoreReport, soft: &mut Soft) -> bool {
         let known = soft.stores.get(&from);
         let follows = known.is_some_and(|known| {
-            let is_next =
-                report.number == known.report_number || report.number == known.report_number + 1;
+            let is_next = report.number == known.report_number || report.number == known.report_number + 1;
             known.incarnation == report.incarnation() && is_next
         });
         let was_wanted = known.is_some_and(|known| known.is_full_wanted);
@@ -104,11 +103,8 @@ impl Serving {
     /// Queues a change of the store's row, if what it says of itself is not what the row says.
     fn refresh_row(&mut self, record: &StoreRecord) {
         let Some(row) = self.registry.find(record.id) else { return };
-        let new = StoreRecord {
-            state: row.state,
-            registration_nonce: row.registration_nonce,
-            ..record.clone()
-        };
+        let new =
+            StoreRecord { state: row.state, registration_nonce: row.registration_nonce, ..record.clone() };
         let is_queued = self.waiting.registrations.iter().any(|(_, waiting)| waiting.id == record.id);
         if new != *row && !is_queued && self.waiting.registrations.len() < HOST_WAITING_MAX {
             self.waiting.registrations.push_back((None, record.clone()));

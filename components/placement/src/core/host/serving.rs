@@ -121,9 +121,8 @@ impl Serving {
         local_regions: &[Region],
     ) -> Result<Serving, LoadError> {
         let loaded = Loaded::new(&rows)?;
-        let first_region = local_regions
-            .iter()
-            .find(|region| region.id == RegionId::FIRST && region.range == KeyRange::ALL);
+        let first_region =
+            local_regions.iter().find(|region| region.id == RegionId::FIRST && region.range == KeyRange::ALL);
         let regions = match (&loaded.settings, first_region) {
             (Some(_), _) => loaded.regions,
             (None, Some(region)) => vec![region.clone()],
@@ -183,9 +182,8 @@ impl Serving {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        if self.settings.is_none() {
-            return None;
-        }
+        // Before the first rows are written nothing is due.
+        self.settings?;
         // While a transaction is under way nothing is scheduled: its end is an event.
         let schedule_at = self.in_flight.is_none().then_some(self.timers.schedule_at);
         schedule_at.into_iter().chain([self.timers.repeat_goals_at]).min()
@@ -198,14 +196,15 @@ impl Serving {
 
     /// Leadership was shown, or not, for the timestamps taken under `tag`.
     pub(super) fn on_confirmed(&mut self, tag: Tag, is_confirmed: bool, effects: &mut Vec<Effect>) {
-        let Some((_, given)) = self.timestamps.confirming.take_if(|(awaited, _)| *awaited == tag) else { return };
+        let Some((_, given)) = self.timestamps.confirming.take_if(|(awaited, _)| *awaited == tag) else {
+            return;
+        };
         for (caller, timestamp) in given {
             let response = if is_confirmed {
                 Response::Answer(PlacementAnswer::Timestamp(timestamp))
             } else {
-                // They are lost; the caller asks again, wherever placement is led then.
-                let error = Error::Busy { reason: "leadership could not be shown".to_owned() };
-                Response::Failed(error)
+                // They are lost. The caller asks around: if another host has followed this one, it is found.
+                Response::Failed(Error::NotLeader { hint: None, term: Term(0) })
             };
             effects.push(Effect::Respond(caller, response));
         }
@@ -220,7 +219,9 @@ impl Serving {
         callers.extend(self.waiting.registrations.iter().filter_map(|(caller, _)| *caller));
         callers.extend(self.waiting.moves.iter().map(|(caller, ..)| *caller));
         callers.extend(self.waiting.cancels.iter().map(|(caller, _)| *caller));
-        callers.extend(self.in_flight.into_iter().flat_map(|in_flight| in_flight.parts).flat_map(Part::into_callers));
+        callers.extend(
+            self.in_flight.into_iter().flat_map(|in_flight| in_flight.parts).flat_map(Part::into_callers),
+        );
         (callers, self.operations)
     }
 

@@ -1,0 +1,632 @@
+//! The host beside a placement group that is one map: what it asks for is done at once, or goes wrong on purpose.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use types::{Epoch, Incarnation, KeyRange, Peer, PeerId, PeerRole, RegionId, WallTime};
+
+use super::*;
+use crate::core::{
+    api::{OperationState, PlacementAnswer, PlacementCall, RegionRoute, Timestamp},
+    operation::Goal,
+    protocol::{LeaderReport, ReportAnswer, StoreReport},
+    record::{StoreLoad, StoreState},
+    rows::RowKey,
+    testing::Group,
+};
+
+/// One host with its clock; answers and pushes are collected.
+struct Bench {
+    host: Host,
+    now: Now,
+    store_id: StoreId,
+    request_id: u64,
+    answers: BTreeMap<u64, Response>,
+    goals: Vec<(StoreId, Goal)>,
+}
+
+impl Bench {
+    fn new(store_id: u64) -> Bench {
+        let config = HostConfig {
+            cluster_id: ClusterId(9),
+            key_mode: KeyMode::Raw,
+            record: record(store_id),
+            seed: 3,
+        };
+        Bench {
+            host: Host::new(config),
+            now: Now { monotonic: Instant::from_millis(1), wall: WallTime(1_000_000) },
+            store_id: StoreId(store_id),
+            request_id: 0,
+            answers: BTreeMap::new(),
+            goals: Vec::new(),
+        }
+    }
+
+    /// The group is led here, in the next term.
+    fn lead(&mut self, group: &mut Group) {
+        group.term = group.term.next();
+        self.host.on_leader(self.now, Some(self.store_id), Some(group.term));
+        self.settle(group);
+    }
+
+    fn pass(&mut self, time: Duration, group: &mut Group) {
+        self.now.monotonic += time;
+        self.now.wall.0 += u64::try_from(time.as_millis()).unwrap();
+        self.settle(group);
+    }
+
+    /// Rounds until nothing is wanted any more.
+    fn settle(&mut self, group: &mut Group) {
+        for _ in 0..100 {
+            let effects = self.host.end_round(self.now);
+            self.host.check_invariants();
+            if effects.is_empty() {
+                return;
+            }
+            effects.into_iter().for_each(|effect| self.carry_out(effect, group));
+        }
+        panic!("the host does not come to rest");
+    }
+
+    fn carry_out(&mut self, effect: Effect, group: &mut Group) {
+        match effect {
+            Effect::ReadRows(tag) => {
+                let is_led = tag.term == group.term && !group.is_unconfirmed;
+                let rows = group.rows.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+                let rows = if is_led { Ok(rows) } else { Err("not led here".to_owned()) };
+                self.host.on_rows(self.now, tag, rows, &[first(1), first(2)]);
+            }
+            Effect::Confirm(tag) => {
+                self.host.on_confirmed(tag, tag.term == group.term && !group.is_unconfirmed);
+            }
+            Effect::Propose(tag, txn) => {
+                let outcome = group.apply(&txn);
+                self.host.on_proposed(self.now, tag, outcome);
+            }
+            Effect::Respond(caller, response) => {
+                self.take_goals(caller.store_id, &response);
+                let other = self.answers.insert(caller.request_id, response);
+                assert!(other.is_none(), "request {} is answered once", caller.request_id);
+            }
+            Effect::Push(store_id, response) => self.take_goals(store_id, &response),
+        }
+    }
+
+    fn take_goals(&mut self, store_id: StoreId, response: &Response) {
+        if let Response::Report(answer) = response {
+            self.goals.extend(answer.goals.iter().map(|goal| (store_id, goal.clone())));
+        }
+    }
+
+    fn send(&mut self, store_id: u64, request: Request) -> u64 {
+        self.request_id += 1;
+        let caller = Caller { store_id: StoreId(store_id), request_id: self.request_id };
+        self.host.on_request(self.now, caller, request);
+        self.request_id
+    }
+
+    fn call(&mut self, group: &mut Group, call: PlacementCall) -> Result<PlacementAnswer, Error> {
+        let id = self.send(7, Request::Call(call));
+        self.settle(group);
+        match self.answers.remove(&id).expect("every call is answered") {
+            Response::Answer(answer) => Ok(answer),
+            Response::Failed(error) => Err(error),
+            other @ (Response::Previous { .. } | Response::Report(_)) => panic!("{other:?} answers no call"),
+        }
+    }
+
+    fn tso(&mut self, group: &mut Group, count: u32) -> Result<Timestamp, Error> {
+        let answer = self.call(group, PlacementCall::Tso { count })?;
+        let PlacementAnswer::Timestamp(timestamp) = answer else { panic!("{answer:?}") };
+        Ok(timestamp)
+    }
+
+    fn ids(&mut self, group: &mut Group, count: u64) -> u64 {
+        match self.call(group, PlacementCall::AllocateIds { count }) {
+            Ok(PlacementAnswer::Ids { first_id, count: given }) if given == count => first_id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn register(&mut self, group: &mut Group, address: &str, nonce: u64) -> Result<StoreId, Error> {
+        let record = StoreRecord {
+            id: StoreId(0),
+            address: address.to_owned(),
+            registration_nonce: nonce,
+            ..record(0)
+        };
+        let answer = self.call(group, PlacementCall::RegisterStore { record })?;
+        let PlacementAnswer::Registered { store_id, stores, .. } = answer else { panic!("{answer:?}") };
+        assert!(stores.iter().any(|store| store.id == store_id));
+        Ok(store_id)
+    }
+
+    fn route(&mut self, group: &mut Group, key: &'static str) -> (Region, Option<StoreId>) {
+        match self.call(group, PlacementCall::GetRegion { key: Bytes::from(key) }) {
+            Ok(PlacementAnswer::Region(Some(route))) => {
+                (route.region, route.leader.map(|leader| leader.store_id))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A store reports; returns what it is answered.
+    fn report(
+        &mut self,
+        group: &mut Group,
+        record: &StoreRecord,
+        number: u64,
+        regions: &[Region],
+    ) -> Result<ReportAnswer, Error> {
+        let leads = regions
+            .iter()
+            .map(|region| LeaderReport {
+                leader: region.find_peer_on(record.id).unwrap(),
+                region: region.clone(),
+                term: Term(5),
+                down_peers: Vec::new(),
+                pending_peers: Vec::new(),
+            })
+            .collect();
+        let report = StoreReport {
+            record: record.clone(),
+            number,
+            is_full: number == 1,
+            load: StoreLoad { region_count: 2, ..StoreLoad::default() },
+            leads,
+            leads_no_longer: Vec::new(),
+            siblings: Vec::new(),
+        };
+        let id = self.send(record.id.0, Request::Report(Box::new(report)));
+        self.settle(group);
+        match self.answers.remove(&id).expect("every report is answered") {
+            Response::Report(answer) => Ok(*answer),
+            Response::Failed(error) => Err(error),
+            other @ (Response::Answer(_) | Response::Previous { .. }) => {
+                panic!("{other:?} answers no report")
+            }
+        }
+    }
+}
+
+fn record(id: u64) -> StoreRecord {
+    StoreRecord {
+        id: StoreId(id),
+        address: format!("store-{id}:1"),
+        incarnation: Incarnation(1),
+        ..StoreRecord::default()
+    }
+}
+
+fn voter(id: u64, store_id: u64) -> Peer {
+    Peer { id: PeerId(id), store_id: StoreId(store_id), role: PeerRole::Voter }
+}
+
+/// What `init` makes on store 1000.
+fn first(id: u64) -> Region {
+    Region {
+        id: RegionId(id),
+        range: KeyRange::ALL,
+        epoch: Epoch::FIRST,
+        peers: vec![voter(1_000 + id, 1_000)],
+    }
+}
+
+fn with(region: &Region, start_key: &'static str, end_key: &'static str, version: u64) -> Region {
+    let epoch = Epoch { version, ..region.epoch };
+    Region { range: KeyRange::new(start_key, end_key), epoch, ..region.clone() }
+}
+
+/// A host that has begun a cluster.
+fn begun() -> (Bench, Group) {
+    let (mut bench, mut group) = (Bench::new(1_000), Group::default());
+    bench.lead(&mut group);
+    (bench, group)
+}
+
+#[test]
+fn the_first_leader_ever_writes_the_first_rows() {
+    let (mut bench, mut group) = begun();
+    let keys: Vec<_> = group.rows.keys().filter_map(RowKey::decode).collect();
+    for key in [
+        RowKey::Settings,
+        RowKey::NextId,
+        RowKey::Store(StoreId(1_000)),
+        RowKey::Address("store-1000:1".to_owned()),
+        RowKey::Region(Bytes::new()),
+    ] {
+        assert!(keys.contains(&key), "{key:?}");
+    }
+    assert_eq!(bench.route(&mut group, "k").0, first(2));
+    // Above the store and the peers of both regions, and above what the host leased for itself.
+    assert!(bench.ids(&mut group, 1) >= 1_003);
+    assert!(!group.rows.contains_key(&RowKey::Bound.encode()), "nobody asked for the time");
+    let rows = group.rows.clone();
+    bench.lead(&mut group);
+    bench.settle(&mut group);
+    let is_lease = |key: &Bytes| *key == RowKey::NextId.encode();
+    let changed: Vec<_> = rows.iter().filter(|(key, value)| group.rows.get(*key) != Some(*value)).collect();
+    assert!(changed.iter().all(|(key, _)| is_lease(key)), "a second leader begins nothing: {changed:?}");
+}
+
+#[test]
+fn a_host_that_does_not_lead_says_who_does() {
+    let mut bench = Bench::new(1_000);
+    let mut group = Group::default();
+    bench.host.on_leader(bench.now, Some(StoreId(5)), None);
+    assert_eq!(
+        bench.call(&mut group, PlacementCall::Tso { count: 1 }),
+        Err(Error::NotLeader { hint: Some(StoreId(5)), term: Term(0) })
+    );
+    assert_eq!(bench.host.deadline(), None, "it sleeps");
+}
+
+#[test]
+fn requests_wait_until_the_rows_are_read() {
+    let (mut bench, mut group) = begun();
+    group.is_unconfirmed = true;
+    bench.lead(&mut group);
+    let id = bench.send(7, Request::Call(PlacementCall::GetRegion { key: Bytes::new() }));
+    bench.settle(&mut group);
+    assert!(!bench.answers.contains_key(&id));
+    group.is_unconfirmed = false;
+    bench.pass(HOST_RELOAD_AFTER, &mut group);
+    assert!(matches!(bench.answers.remove(&id), Some(Response::Answer(PlacementAnswer::Region(Some(_))))));
+}
+
+#[test]
+fn leadership_lost_answers_everyone() {
+    let (mut bench, mut group) = begun();
+    let id = bench.send(7, Request::Call(PlacementCall::AllocateIds { count: 1 }));
+    bench.host.on_leader(bench.now, None, None);
+    bench.settle(&mut group);
+    assert!(matches!(bench.answers.remove(&id), Some(Response::Failed(Error::Busy { .. }))));
+    assert!(matches!(bench.tso(&mut group, 1), Err(Error::NotLeader { hint: None, .. })));
+}
+
+#[test]
+fn timestamps_ascend_over_leaders_whose_clocks_run_back() {
+    let mut group = Group::default();
+    let mut highest = Timestamp::default();
+    for leader in 0..10 {
+        let mut bench = Bench::new(1_000);
+        bench.now.wall = WallTime(9_000_000 - leader * 60_000);
+        bench.lead(&mut group);
+        for count in [1, 5, 1 << 18, 1 << 18, 3] {
+            let last = bench.tso(&mut group, count).unwrap();
+            assert!(last.version() >= highest.version() + u64::from(count), "{last:?} after {highest:?}");
+            highest = last;
+            bench.pass(Duration::from_millis(700), &mut group);
+        }
+        let bound = u64::from_be_bytes(group.rows[&RowKey::Bound.encode()].as_ref().try_into().unwrap());
+        assert!(bound > highest.physical_ms);
+        assert!(bound <= bench.now.wall.0.max(highest.physical_ms) + 3_001);
+    }
+}
+
+#[test]
+fn timestamps_without_proof_of_leadership_are_not_given() {
+    let (mut bench, mut group) = begun();
+    let before = bench.tso(&mut group, 1).unwrap();
+    group.is_unconfirmed = true;
+    assert!(matches!(bench.tso(&mut group, 1), Err(Error::NotLeader { hint: None, .. })));
+    group.is_unconfirmed = false;
+    assert!(bench.tso(&mut group, 1).unwrap() > before);
+}
+
+#[test]
+fn calls_of_a_round_share_one_proof() {
+    let (mut bench, mut group) = begun();
+    bench.tso(&mut group, 1).unwrap();
+    let ids: Vec<_> =
+        (0..10).map(|_| bench.send(7, Request::Call(PlacementCall::Tso { count: 2 }))).collect();
+    let effects = bench.host.end_round(bench.now);
+    assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Confirm(_))).count(), 1);
+    effects.into_iter().for_each(|effect| bench.carry_out(effect, &mut group));
+    bench.settle(&mut group);
+    let mut given: Vec<_> = ids
+        .iter()
+        .map(|id| match bench.answers.remove(id) {
+            Some(Response::Answer(PlacementAnswer::Timestamp(timestamp))) => timestamp.version(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    given.dedup();
+    assert_eq!(given.len(), 10);
+    assert!(given.is_sorted_by(|left, right| left + 1 < *right), "the batches do not overlap");
+}
+
+#[test]
+fn an_idle_host_writes_nothing() {
+    let (mut bench, mut group) = begun();
+    bench.tso(&mut group, 1).unwrap();
+    bench.pass(Duration::from_secs(2), &mut group);
+    let applied_count = group.applied_count;
+    for _ in 0..100 {
+        bench.pass(Duration::from_millis(500), &mut group);
+    }
+    assert!(group.applied_count <= applied_count + 1, "the bound is left alone once nobody asks");
+    assert!(bench.tso(&mut group, 1).unwrap().physical_ms >= bench.now.wall.0);
+}
+
+#[test]
+fn a_transaction_of_unknown_fate_is_found_out_about() {
+    let (mut bench, mut group) = begun();
+    let before = bench.ids(&mut group, 10);
+    group.is_silent = true;
+    let id = bench.send(7, Request::Call(PlacementCall::AllocateIds { count: 10 }));
+    let effects = bench.host.end_round(bench.now);
+    effects.into_iter().for_each(|effect| bench.carry_out(effect, &mut group));
+    group.is_silent = false;
+    bench.settle(&mut group);
+    assert!(matches!(bench.answers.remove(&id), Some(Response::Failed(Error::Busy { .. }))));
+    bench.pass(HOST_RELOAD_AFTER, &mut group);
+    // The block of the lost answer is lost too: nobody gets it again.
+    assert!(bench.ids(&mut group, 1) >= before + 20);
+}
+
+#[test]
+fn a_host_of_an_older_term_changes_nothing() {
+    let (mut old, mut group) = begun();
+    let mut new = Bench::new(1_001);
+    new.now = old.now;
+    let taken = old.ids(&mut group, 5);
+    new.lead(&mut group);
+    // The old one does not know it yet.
+    let id = old.send(7, Request::Call(PlacementCall::AllocateIds { count: 5 }));
+    old.settle(&mut group);
+    assert!(matches!(old.answers.remove(&id), Some(Response::Failed(Error::Busy { .. }))));
+    assert!(matches!(old.host.phase, Phase::Loading(_)), "it cannot read either");
+    assert!(new.ids(&mut group, 5) >= taken + 5);
+}
+
+#[test]
+fn one_address_has_one_id() {
+    let (mut bench, mut group) = begun();
+    let id = bench.register(&mut group, "b:1", 7).unwrap();
+    assert!(id.0 >= 1_003);
+    assert_eq!(bench.register(&mut group, "b:1", 7), Ok(id), "its answer was lost");
+    let other = bench.register(&mut group, "c:1", 8).unwrap();
+    assert_ne!(other, id);
+    assert!(
+        matches!(bench.register(&mut group, "b:1", 9), Err(Error::Busy { .. })),
+        "the old one may be alive"
+    );
+    bench.pass(Duration::from_secs(11), &mut group);
+    let anew = bench.register(&mut group, "b:1", 9).unwrap();
+    assert_ne!(anew, id);
+    match bench.call(&mut group, PlacementCall::GetStore { store_id: id }) {
+        Ok(PlacementAnswer::Store(Some(picture))) => assert_eq!(picture.record.state, StoreState::Removed),
+        other => panic!("{other:?}"),
+    }
+    let old = StoreRecord { id, address: "b:1".to_owned(), ..record(id.0) };
+    assert_eq!(bench.report(&mut group, &old, 1, &[]).map(drop), Err(Error::StoreRemoved(id)));
+    match bench.call(&mut group, PlacementCall::GetAllStores { is_without_removed: true }) {
+        Ok(PlacementAnswer::Stores(stores)) => {
+            let ids: Vec<_> = stores.iter().map(|store| store.record.id).collect();
+            assert_eq!(ids, [StoreId(1_000), other, anew]);
+        }
+        answer => panic!("{answer:?}"),
+    }
+}
+
+#[test]
+fn a_report_refreshes_the_row_and_brings_the_address_book() {
+    let (mut bench, mut group) = begun();
+    let moved =
+        StoreRecord { address: "elsewhere:1".to_owned(), incarnation: Incarnation(2), ..record(1_000) };
+    bench.report(&mut group, &moved, 1, &[first(2)]).unwrap();
+    let answer = bench.report(&mut group, &moved, 2, &[]).unwrap();
+    assert_eq!(answer.stores, std::slice::from_ref(&moved));
+    assert_eq!(answer.settings.map(|settings| settings.cluster_id), Some(ClusterId(9)));
+    assert_eq!(bench.route(&mut group, "").1, Some(StoreId(1_000)));
+    // Of a life that is over.
+    assert!(matches!(bench.report(&mut group, &record(1_000), 3, &[]), Err(Error::Invalid(_))));
+    assert!(matches!(bench.report(&mut group, &record(4_444), 1, &[]), Err(Error::StoreNotFound(_))));
+}
+
+#[test]
+fn a_gap_in_the_reports_asks_for_everything() {
+    let (mut bench, mut group) = begun();
+    let store = record(1_000);
+    assert!(bench.report(&mut group, &store, 5, &[]).unwrap().is_full_wanted, "a new host knows nothing");
+    assert!(!bench.report(&mut group, &store, 1, &[first(2)]).unwrap().is_full_wanted);
+    assert!(!bench.report(&mut group, &store, 2, &[]).unwrap().is_full_wanted);
+    assert!(!bench.report(&mut group, &store, 2, &[]).unwrap().is_full_wanted, "sent again");
+    assert!(bench.report(&mut group, &store, 4, &[]).unwrap().is_full_wanted);
+}
+
+#[test]
+fn a_split_is_visible_when_it_tiles() {
+    let (mut bench, mut group) = begun();
+    let store = record(1_000);
+    let left = with(&first(2), "", "m", 2);
+    let right = Region { id: RegionId(77), peers: vec![voter(78, 1_000)], ..with(&first(2), "m", "", 2) };
+    bench.report(&mut group, &store, 1, &[right.clone()]).unwrap();
+    assert_eq!(bench.route(&mut group, "z").0, first(2));
+    bench.report(&mut group, &store, 2, &[left.clone()]).unwrap();
+    assert_eq!(bench.route(&mut group, "z"), (right.clone(), Some(StoreId(1_000))));
+    assert_eq!(bench.route(&mut group, "a"), (left.clone(), Some(StoreId(1_000))));
+    let regions = |answer| match answer {
+        Ok(PlacementAnswer::Regions(routes)) => {
+            routes.into_iter().map(|route: RegionRoute| route.region.id.0).collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    let all = PlacementCall::ScanRegions { range: KeyRange::ALL, limit: 0 };
+    assert_eq!(regions(bench.call(&mut group, all)), [2, 77]);
+    let one = PlacementCall::ScanRegions { range: KeyRange::ALL, limit: 1 };
+    assert_eq!(regions(bench.call(&mut group, one)), [2]);
+    // The rows survive the leader, its knowledge of leaders does not.
+    let mut next = Bench::new(1_000);
+    next.lead(&mut group);
+    assert_eq!(next.route(&mut group, "z"), (right, None));
+}
+
+/// Three stores: the placement group grows, then region 2; the leaders report what they were told.
+#[test]
+fn regions_grow_to_three_voters() {
+    let (mut bench, mut group) = begun();
+    let ids = [bench.register(&mut group, "b:1", 7).unwrap(), bench.register(&mut group, "c:1", 8).unwrap()];
+    let stores = [
+        record(1_000),
+        StoreRecord { id: ids[0], address: "b:1".to_owned(), ..record(0) },
+        StoreRecord { id: ids[1], address: "c:1".to_owned(), ..record(0) },
+    ];
+    let mut regions = [first(1), first(2)];
+    for number in 1..40 {
+        bench.report(&mut group, &stores[0], number, &regions).unwrap();
+        bench.report(&mut group, &stores[1], number, &[]).unwrap();
+        bench.report(&mut group, &stores[2], number, &[]).unwrap();
+        bench.pass(Duration::from_millis(200), &mut group);
+        for (store_id, goal) in std::mem::take(&mut bench.goals) {
+            assert_eq!(store_id, StoreId(1_000), "goals go to leaders");
+            let region = regions.iter_mut().find(|region| region.id == goal.region_id).unwrap();
+            if region.epoch == goal.epoch {
+                region.peers = goal.peers;
+                region.epoch.conf_version += 3;
+            }
+        }
+        if number == 2 {
+            assert_eq!(regions[1].peers.len(), 1, "the placement group goes first");
+        }
+    }
+    for region in &regions {
+        let on: Vec<_> = region.peers.iter().map(|peer| peer.store_id).collect();
+        assert_eq!(on.len(), 3);
+        assert!(stores.iter().all(|store| on.contains(&store.id)));
+    }
+    let mut peer_ids: Vec<_> = regions.iter().flat_map(|region| &region.peers).map(|peer| peer.id).collect();
+    peer_ids.sort_unstable();
+    peer_ids.dedup();
+    assert_eq!(peer_ids.len(), 6, "no id is given twice");
+    let is_operation = |key: &&Bytes| matches!(RowKey::decode(key), Some(RowKey::Operation(_)));
+    assert_eq!(group.rows.keys().filter(is_operation).count(), 0, "operations end");
+    match bench.call(&mut group, PlacementCall::ListOperations) {
+        Ok(PlacementAnswer::Operations(operations)) => {
+            assert_eq!(operations.len(), 2);
+            assert!(operations.iter().all(|operation| operation.state == OperationState::Done));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Store 1000 with two others that have reported.
+fn three_stores() -> (Bench, Group, [StoreRecord; 3]) {
+    let (mut bench, mut group) = begun();
+    let ids = [bench.register(&mut group, "b:1", 7).unwrap(), bench.register(&mut group, "c:1", 8).unwrap()];
+    let stores = [
+        record(1_000),
+        StoreRecord { id: ids[0], address: "b:1".to_owned(), ..record(0) },
+        StoreRecord { id: ids[1], address: "c:1".to_owned(), ..record(0) },
+    ];
+    // The placement group is complete, so that nothing but region 2 is to be done.
+    let peers = vec![voter(5, ids[0].0), voter(6, ids[1].0), voter(1_001, 1_000)];
+    let complete = Region { peers, ..first(1) };
+    bench.report(&mut group, &stores[0], 1, &[complete, first(2)]).unwrap();
+    bench.report(&mut group, &stores[1], 1, &[]).unwrap();
+    bench.report(&mut group, &stores[2], 1, &[]).unwrap();
+    bench.goals.clear();
+    (bench, group, stores)
+}
+
+#[test]
+fn an_operation_survives_its_placement_leader() {
+    let (mut bench, mut group, stores) = three_stores();
+    bench.pass(Duration::from_millis(500), &mut group);
+    let (_, goal) = bench.goals.pop().expect("region 2 is told to grow");
+    let mut next = Bench::new(1_000);
+    next.now = bench.now;
+    next.lead(&mut group);
+    assert!(next.goals.is_empty(), "nobody has reported to it yet");
+    let joint = Region { epoch: Epoch { conf_version: 2, version: 1 }, ..first(2) };
+    for (store, regions) in stores.iter().zip([&[joint.clone()][..], &[], &[]]) {
+        next.report(&mut group, store, 1, regions).unwrap();
+    }
+    next.pass(Duration::from_secs(1), &mut group);
+    let (store_id, again) = next.goals.pop().expect("the goal is told again");
+    assert_eq!(store_id, StoreId(1_000));
+    assert_eq!((again.operation_id, &again.peers), (goal.operation_id, &goal.peers));
+    assert_eq!(again.epoch, joint.epoch, "for the epoch that the leader reported");
+    assert!(again.placement_term > goal.placement_term);
+}
+
+#[test]
+fn a_goal_is_told_only_while_its_stores_are_live_and_given_up_when_they_are_gone() {
+    let (mut bench, mut group, stores) = three_stores();
+    bench.pass(Duration::from_millis(500), &mut group);
+    assert!(!bench.goals.is_empty());
+    for second in 2..20 {
+        bench.goals.clear();
+        bench.pass(Duration::from_secs(1), &mut group);
+        bench.report(&mut group, &stores[0], second, &[]).unwrap();
+        bench.report(&mut group, &stores[1], second, &[]).unwrap();
+    }
+    assert!(bench.goals.is_empty());
+    match bench.call(&mut group, PlacementCall::GetOperation { region_id: RegionId(2) }) {
+        Ok(PlacementAnswer::Operation(Some(operation))) => {
+            assert_eq!(operation.state, OperationState::Cancelled);
+            assert!(operation.reason.contains("has not been heard"), "{}", operation.reason);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn operators_move_peers_and_give_up() {
+    let (mut bench, mut group, stores) = three_stores();
+    let move_to = |region_id: u64, store_ids: &[StoreId]| PlacementCall::MovePeers {
+        region_id: RegionId(region_id),
+        store_ids: store_ids.to_vec(),
+    };
+    let [_, b, c] = [&stores[0], &stores[1], &stores[2]].map(|store| store.id);
+    assert!(matches!(bench.call(&mut group, move_to(2, &[])), Err(Error::Invalid(_))));
+    assert!(matches!(bench.call(&mut group, move_to(2, &[b, b])), Err(Error::Invalid(_))));
+    assert!(matches!(bench.call(&mut group, move_to(2, &[StoreId(3)])), Err(Error::StoreNotFound(_))));
+    assert!(matches!(bench.call(&mut group, move_to(3, &[b])), Err(Error::RegionNotFound(_))));
+    // The scheduler has its own operation on region 2.
+    bench.pass(Duration::from_millis(500), &mut group);
+    assert!(matches!(bench.call(&mut group, move_to(2, &[b])), Err(Error::Busy { .. })));
+    let running = match bench.call(&mut group, PlacementCall::GetOperation { region_id: RegionId(2) }) {
+        Ok(PlacementAnswer::Operation(Some(operation))) => operation,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(running.state, OperationState::Running);
+    assert_eq!(running.progress_percent, 33);
+    let cancel = PlacementCall::CancelOperation { operation_id: running.id };
+    let first_id = bench.send(7, Request::Call(cancel.clone()));
+    bench.settle(&mut group);
+    assert_eq!(bench.answers.remove(&first_id), Some(Response::Answer(PlacementAnswer::Done)));
+    assert_eq!(bench.call(&mut group, cancel), Err(Error::OperationNotFound(running.id)));
+    let group_move = bench.call(&mut group, move_to(1, &[b, c]));
+    assert!(matches!(group_move, Ok(PlacementAnswer::OperationStarted { .. })), "{group_move:?}");
+}
+
+#[test]
+fn counts_are_checked() {
+    let (mut bench, mut group) = begun();
+    for count in [0, (1 << 18) + 1] {
+        assert!(matches!(bench.tso(&mut group, count), Err(Error::Invalid(_))));
+    }
+    for count in [0, 1_000_000] {
+        let call = PlacementCall::AllocateIds { count };
+        assert!(matches!(bench.call(&mut group, call), Err(Error::Invalid(_))));
+    }
+}
+
+#[test]
+fn rows_that_make_no_sense_are_not_served() {
+    let (_, mut group) = begun();
+    group.rows.insert(Bytes::from_static(b"z"), Bytes::new());
+    let mut bench = Bench::new(1_000);
+    bench.lead(&mut group);
+    assert!(matches!(bench.host.phase, Phase::Loading(_)));
+    group.rows.remove(&b"z"[..]);
+    bench.pass(HOST_RELOAD_AFTER, &mut group);
+    assert!(matches!(bench.host.phase, Phase::Serving(_)));
+    // A region that starts at the gap.
+    let mut bench = Bench::new(1_000);
+    group.rows.remove(&RowKey::Region(Bytes::new()).encode());
+    bench.lead(&mut group);
+    assert!(matches!(bench.host.phase, Phase::Loading(_)));
+}

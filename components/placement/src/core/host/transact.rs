@@ -143,7 +143,9 @@ impl Serving {
             let in_flight = self.gather(now, soft, effects);
             self.in_flight = (!in_flight.writes.is_empty()).then_some(in_flight);
         }
-        let Some(in_flight) = self.in_flight.as_mut().filter(|in_flight| in_flight.tag.is_none()) else { return };
+        let Some(in_flight) = self.in_flight.as_mut().filter(|in_flight| in_flight.tag.is_none()) else {
+            return;
+        };
         in_flight.tag = Some(tag);
         let txn = self.mirror.transaction(self.term, &in_flight.writes);
         effects.push(Effect::Propose(tag, txn));
@@ -277,7 +279,9 @@ impl Serving {
         let mut regions: Vec<RegionId> = draft
             .parts
             .iter()
-            .filter_map(|part| if let Part::Begin(operation, _) = part { Some(operation.region_id) } else { None })
+            .filter_map(
+                |part| if let Part::Begin(operation, _) = part { Some(operation.region_id) } else { None },
+            )
             .collect();
         let mut later = VecDeque::new();
         for (caller, region_id, store_ids) in std::mem::take(&mut self.waiting.moves) {
@@ -310,7 +314,8 @@ impl Serving {
             next_row += count;
             first_id
         };
-        let own = if is_low { IdBlock::new(lease(ID_LEASE_COUNT), ID_LEASE_COUNT) } else { IdBlock::default() };
+        let own =
+            if is_low { IdBlock::new(lease(ID_LEASE_COUNT), ID_LEASE_COUNT) } else { IdBlock::default() };
         let grants =
             self.waiting.ids.drain(..).map(|(caller, count)| (caller, lease(count), count)).collect();
         draft.add(Part::Ids { next_row, own, grants }, [(RowKey::NextId, Some(encode_number(next_row)))]);
@@ -327,8 +332,10 @@ impl Serving {
         let mut room_bytes = TXN_BYTES_MAX.saturating_sub(draft.size_bytes());
         planned.retain(|replacement| {
             let new_writes = replacement_writes(replacement);
-            let size_bytes: usize =
-                new_writes.iter().map(|(key, value)| 2 * (key.encode().len() + value.as_ref().map_or(0, Bytes::len))).sum();
+            let size_bytes: usize = new_writes
+                .iter()
+                .map(|(key, value)| 2 * (key.encode().len() + value.as_ref().map_or(0, Bytes::len)))
+                .sum();
             // One is always taken, however large: it could not be made smaller.
             let is_taken = chosen.is_empty() || size_bytes <= room_bytes;
             if is_taken {
@@ -411,10 +418,8 @@ fn operation_write(operation: &Operation) -> (RowKey, Option<Bytes>) {
 }
 
 fn store_writes(change: &Change) -> Vec<(RowKey, Option<Bytes>)> {
-    let records = change
-        .records
-        .iter()
-        .map(|record| (RowKey::Store(record.id), Some(codec::encode_store(record))));
+    let records =
+        change.records.iter().map(|record| (RowKey::Store(record.id), Some(codec::encode_store(record))));
     let addresses = change
         .addresses
         .iter()
@@ -424,9 +429,8 @@ fn store_writes(change: &Change) -> Vec<(RowKey, Option<Bytes>)> {
 
 /// Rows whose start key goes are removed; the others are overwritten.
 fn replacement_writes(replacement: &Replacement) -> Vec<(RowKey, Option<Bytes>)> {
-    let is_overwritten = |old: &&Region| {
-        replacement.added.iter().any(|new| new.range.start_key == old.range.start_key)
-    };
+    let is_overwritten =
+        |old: &&Region| replacement.added.iter().any(|new| new.range.start_key == old.range.start_key);
     let removed = replacement
         .removed
         .iter()

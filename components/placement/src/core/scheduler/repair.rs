@@ -53,14 +53,14 @@ fn wish_for(region: &Region, picture: &mut Picture<'_>) -> Option<Wish> {
     }
     let voters: Vec<StoreId> =
         region.peers.iter().filter(|peer| peer.role == PeerRole::Voter).map(|peer| peer.store_id).collect();
-    let is_staying =
-        |id: &StoreId| picture.stores.get(id).is_some_and(|store| store.state == StoreState::Up);
+    let is_staying = |id: &StoreId| picture.stores.get(id).is_some_and(|store| store.state == StoreState::Up);
     let (mut goal, leaving): (Vec<StoreId>, Vec<StoreId>) = voters.iter().copied().partition(is_staying);
     let candidates = candidates(region, &voters, picture);
     let wanted = wanted_count(region.id, picture);
     let reachable = wanted.min(goal.len() + candidates.len());
     // Odd, but never fewer than there are.
-    let count = if reachable % 2 == 0 { reachable.saturating_sub(1) } else { reachable }.max(voters.len());
+    let count =
+        if reachable.is_multiple_of(2) { reachable.saturating_sub(1) } else { reachable }.max(voters.len());
     let missing = count.saturating_sub(goal.len()).min(candidates.len());
     let arriving = &candidates[..missing];
     goal.extend(arriving);
