@@ -1,69 +1,29 @@
 //! Rows and messages as bytes: the only file of this crate that knows protobuf. Input from disk and network is checked
 //! here, once; what is malformed is an [`Error`].
 
+mod rows;
+
 use bytes::Bytes;
 use proto::{Message, convert, placement as wire};
-use types::{
-    ClusterId, Epoch, Incarnation, KeyRange, Peer, PeerId, Region, RegionId, StoreId, Term, WallTime,
-};
+use types::{KeyRange, Peer, PeerId, Region, RegionId, StoreId, Term, WallTime};
 
 use super::{
-    api::{self, OperationPicture, OperationState, PlacementAnswer, PlacementCall, RegionRoute, Timestamp},
-    operation::{Goal, Operation},
+    api::{self, OperationPicture, PlacementAnswer, PlacementCall, RegionRoute, Timestamp},
+    operation::Goal,
     protocol::{LeaderReport, ReportAnswer, Request, Response, StoreReport},
-    record::{KeyMode, Settings, StoreLoad, StorePicture, StoreRecord, StoreState},
+    record::{StoreLoad, StorePicture},
 };
 
+pub use self::rows::{
+    decode_operation, decode_region, decode_settings, decode_store, encode_operation, encode_region,
+    encode_settings, encode_store,
+};
+use self::rows::{
+    operation_from, operation_to, record_from, settings_from, settings_to, store_from, store_to,
+};
 pub use proto::convert::Error;
 
 type Result<T> = std::result::Result<T, Error>;
-
-/// The value of the settings row.
-#[must_use]
-pub fn encode_settings(settings: &Settings) -> Bytes {
-    settings_to(settings).encode_to_vec().into()
-}
-
-/// What the settings row says.
-pub fn decode_settings(value: &Bytes) -> Result<Settings> {
-    settings_from(wire::SettingsRow::decode(value.clone())?)
-}
-
-/// The value of a store row.
-#[must_use]
-pub fn encode_store(record: &StoreRecord) -> Bytes {
-    store_to(record.clone()).encode_to_vec().into()
-}
-
-/// What a store row says.
-pub fn decode_store(value: &Bytes) -> Result<StoreRecord> {
-    store_from(wire::StoreRow::decode(value.clone())?)
-}
-
-/// The value of a directory row.
-#[must_use]
-pub fn encode_region(region: &Region) -> Bytes {
-    wire::RegionRow { region: Some(region.clone().into()) }.encode_to_vec().into()
-}
-
-/// What a directory row says.
-pub fn decode_region(value: &Bytes) -> Result<Region> {
-    let row = wire::RegionRow::decode(value.clone())?;
-    convert::required(row.region, "RegionRow", "region")?.try_into()
-}
-
-/// The value of an operation's row.
-#[must_use]
-pub fn encode_operation(operation: &Operation) -> Bytes {
-    operation_to(operation.picture(None, String::new())).encode_to_vec().into()
-}
-
-/// What an operation's row says.
-pub fn decode_operation(value: &Bytes) -> Result<Operation> {
-    let picture = operation_from(wire::OperationRow::decode(value.clone())?)?;
-    let OperationPicture { id, region_id, peers, epoch, created, .. } = picture;
-    Ok(Operation { id, region_id, peers, epoch, created })
-}
 
 /// The body of a message to the host.
 #[must_use]
@@ -444,129 +404,6 @@ fn load_from(stats: wire::StoreStats) -> StoreLoad {
         region_count: stats.peer_count,
         leader_count: stats.leader_count,
     }
-}
-
-fn store_to(record: StoreRecord) -> wire::StoreRow {
-    let state = match record.state {
-        StoreState::Up => wire::StoreState::Up,
-        StoreState::Draining => wire::StoreState::Draining,
-        StoreState::Removed => wire::StoreState::Removed,
-    };
-    wire::StoreRow {
-        id: record.id.0,
-        address: record.address,
-        status_address: record.status_address,
-        labels: record.labels.into_iter().map(|(key, value)| wire::StoreLabel { key, value }).collect(),
-        binary_version: record.version,
-        incarnation: record.incarnation.0,
-        state: state.into(),
-        started_at_millis: record.started.0,
-        registration_nonce: record.registration_nonce,
-        ..Default::default()
-    }
-}
-
-/// A store that has an id.
-fn store_from(row: wire::StoreRow) -> Result<StoreRecord> {
-    convert::non_zero(row.id, "StoreRow", "id")?;
-    record_from(row)
-}
-
-fn record_from(row: wire::StoreRow) -> Result<StoreRecord> {
-    let state = match wire::StoreState::try_from(row.state) {
-        // What a store says of itself has no state.
-        Ok(wire::StoreState::Up | wire::StoreState::Unspecified) => StoreState::Up,
-        Ok(wire::StoreState::Draining) => StoreState::Draining,
-        Ok(wire::StoreState::Removed) => StoreState::Removed,
-        Err(_) => return Err(unknown("StoreRow", "state", row.state)),
-    };
-    Ok(StoreRecord {
-        id: StoreId(row.id),
-        address: row.address,
-        status_address: row.status_address,
-        version: row.binary_version,
-        labels: row.labels.into_iter().map(|label| (label.key, label.value)).collect(),
-        incarnation: Incarnation(row.incarnation),
-        started: WallTime(row.started_at_millis),
-        state,
-        registration_nonce: row.registration_nonce,
-    })
-}
-
-fn settings_to(settings: &Settings) -> wire::SettingsRow {
-    let keys = match settings.key_mode {
-        KeyMode::Raw => wire::KeysMode::Raw,
-        KeyMode::Txn => wire::KeysMode::Txn,
-        KeyMode::Keyspaces => wire::KeysMode::Keyspaces,
-    };
-    wire::SettingsRow {
-        cluster_id: settings.cluster_id.0,
-        keys: keys.into(),
-        cluster_version: settings.cluster_version,
-        created_at_millis: settings.created.0,
-        voter_count: settings.voter_count,
-        ..Default::default()
-    }
-}
-
-fn settings_from(row: wire::SettingsRow) -> Result<Settings> {
-    let key_mode = match wire::KeysMode::try_from(row.keys) {
-        Ok(wire::KeysMode::Raw) => KeyMode::Raw,
-        Ok(wire::KeysMode::Txn) => KeyMode::Txn,
-        Ok(wire::KeysMode::Keyspaces) => KeyMode::Keyspaces,
-        Ok(wire::KeysMode::Unspecified) | Err(_) => return Err(unknown("SettingsRow", "keys", row.keys)),
-    };
-    Ok(Settings {
-        cluster_id: ClusterId(convert::non_zero(row.cluster_id, "SettingsRow", "cluster_id")?),
-        key_mode,
-        cluster_version: row.cluster_version,
-        created: WallTime(row.created_at_millis),
-        voter_count: row.voter_count,
-    })
-}
-
-fn operation_to(operation: OperationPicture) -> wire::OperationRow {
-    let state = match operation.state {
-        OperationState::Running => wire::OperationState::Running,
-        OperationState::Done => wire::OperationState::Done,
-        OperationState::Cancelled => wire::OperationState::Cancelled,
-    };
-    wire::OperationRow {
-        id: operation.id,
-        kind: wire::OperationKind::MovePeers.into(),
-        state: state.into(),
-        region_id: operation.region_id.0,
-        goal_peers: operation.peers.into_iter().map(Into::into).collect(),
-        created_at_millis: operation.created.0,
-        progress_percent: operation.progress_percent,
-        reason: operation.reason,
-        epoch: Some(operation.epoch.into()),
-        ..Default::default()
-    }
-}
-
-fn operation_from(row: wire::OperationRow) -> Result<OperationPicture> {
-    if row.kind != i32::from(wire::OperationKind::MovePeers) {
-        return Err(unknown("OperationRow", "kind", row.kind));
-    }
-    let state = match wire::OperationState::try_from(row.state) {
-        Ok(wire::OperationState::Running) => OperationState::Running,
-        Ok(wire::OperationState::Done) => OperationState::Done,
-        Ok(wire::OperationState::Cancelled | wire::OperationState::Failed) => OperationState::Cancelled,
-        Ok(wire::OperationState::Unspecified) | Err(_) => {
-            return Err(unknown("OperationRow", "state", row.state));
-        }
-    };
-    Ok(OperationPicture {
-        id: convert::non_zero(row.id, "OperationRow", "id")?,
-        region_id: RegionId(convert::non_zero(row.region_id, "OperationRow", "region_id")?),
-        state,
-        peers: all(row.goal_peers, Peer::try_from)?,
-        epoch: row.epoch.map(Epoch::from).unwrap_or_default(),
-        created: WallTime(row.created_at_millis),
-        progress_percent: row.progress_percent,
-        reason: row.reason,
-    })
 }
 
 fn error_to(error: api::Error) -> wire::Error {

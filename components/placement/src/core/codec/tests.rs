@@ -1,6 +1,11 @@
-use types::PeerRole;
+use types::{ClusterId, Epoch, Incarnation, PeerRole};
 
 use super::*;
+use crate::core::{
+    api::OperationState,
+    operation::Operation,
+    record::{KeyMode, Settings, StoreRecord, StoreState},
+};
 
 fn region(id: u64) -> Region {
     let peer =

@@ -442,9 +442,9 @@ fn a_split_is_visible_when_it_tiles() {
     let store = record(1_000);
     let left = with(&first(2), "", "m", 2);
     let right = Region { id: RegionId(77), peers: vec![voter(78, 1_000)], ..with(&first(2), "m", "", 2) };
-    bench.report(&mut group, &store, 1, &[right.clone()]).unwrap();
+    bench.report(&mut group, &store, 1, std::slice::from_ref(&right)).unwrap();
     assert_eq!(bench.route(&mut group, "z").0, first(2));
-    bench.report(&mut group, &store, 2, &[left.clone()]).unwrap();
+    bench.report(&mut group, &store, 2, std::slice::from_ref(&left)).unwrap();
     assert_eq!(bench.route(&mut group, "z"), (right.clone(), Some(StoreId(1_000))));
     assert_eq!(bench.route(&mut group, "a"), (left.clone(), Some(StoreId(1_000))));
     let regions = |answer| match answer {
