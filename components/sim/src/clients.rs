@@ -13,7 +13,7 @@ use client::core::{
 };
 use placement::{PlacementAnswer, PlacementCall};
 use store::RequestContext;
-use types::{Answer, CompareAndSwap, Instant, Outcome, Pair, Request};
+use types::{Answer, CompareAndSwap, Instant, KeyRange, Outcome, Pair, Request, Scan};
 
 use crate::world::{Alarm, AnswerBody, Answered, CallBody, CallId, HostId, Moment, Rng, World, network::Site};
 
@@ -61,9 +61,9 @@ struct SimClient {
 
 struct Running {
     operation: Operation,
-    key: Bytes,
     work: Work,
-    recorded: history::Call,
+    /// An operation of several keys is recorded as one of each.
+    recorded: Vec<(Bytes, history::Call)>,
 }
 
 #[derive(Clone, Copy)]
@@ -90,7 +90,7 @@ impl Workload {
         Workload {
             client_count: 4 + rng.place(7),
             key_count: rng.between(5, 20),
-            think_time_max: rng.duration(Duration::from_millis(80), Duration::from_millis(300)),
+            think_time_max: rng.duration(Duration::from_millis(40), Duration::from_millis(160)),
         }
     }
 }
@@ -207,29 +207,55 @@ impl Clients {
     }
 
     fn begin_operation(&mut self, world: &mut World, at: usize) {
-        let key = Bytes::from(format!("key-{:02}", self.rng.below(self.workload.key_count)));
-        let work = self.draw_work(at, &key);
+        let work = self.draw_work(at);
         let client = &mut self.clients[at];
         let name = history::Client(client.name);
-        let recorded = self.history.call(name, &key, recorded_operation(&work), instant(world.now()));
+        let now = instant(world.now());
+        let history = &mut self.history;
+        let recorded = recorded_operations(&work, self.workload.key_count)
+            .into_iter()
+            .map(|(key, operation)| (key.clone(), history.call(name, &key, operation, now)))
+            .collect();
         let operation = Operation::new(work.clone(), self.policy);
         world.note(format_args!("client {at} begins {work:?}"));
-        client.running = Some(Running { operation, key, work, recorded });
+        client.running = Some(Running { operation, work, recorded });
         self.feed(world, at, Event::Start);
     }
 
-    fn draw_work(&mut self, at: usize, key: &Bytes) -> Work {
-        let key = key.clone();
+    fn draw_work(&mut self, at: usize) -> Work {
+        let key = key(self.rng.below(self.workload.key_count));
         match self.rng.below(100) {
-            0..40 => Work::Get { key },
-            40..75 => Work::Put(Pair { key, value: self.draw_value(at), ttl_seconds: 0 }),
-            75..85 => Work::Delete { key },
-            _ => {
+            0..36 => Work::Get { key },
+            36..66 => Work::Put(self.draw_pair(at, key)),
+            66..76 => Work::Delete { key },
+            76..88 => {
                 let expected = self.clients[at].seen.get(&key).cloned().flatten();
                 let replacement = (!self.rng.happens(100)).then(|| self.draw_value(at));
                 Work::CompareAndSwap(CompareAndSwap { key, expected, replacement, ttl_seconds: 0 })
             }
+            88..92 => {
+                let pairs = self.draw_keys().into_iter().map(|key| self.draw_pair(at, key)).collect();
+                Work::BatchPut { pairs }
+            }
+            92..95 => Work::BatchGet { keys: self.draw_keys() },
+            95..97 => Work::BatchDelete { keys: self.draw_keys() },
+            _ => {
+                let is_reverse = self.rng.happens(500);
+                Work::Scan(Scan { range: KeyRange::ALL, limit: 1_000, is_key_only: false, is_reverse })
+            }
         }
+    }
+
+    /// Two or three different keys.
+    fn draw_keys(&mut self) -> Vec<Bytes> {
+        let mut numbers: Vec<_> = (0..self.workload.key_count).collect();
+        self.rng.shuffle(&mut numbers);
+        numbers.truncate(2 + self.rng.place(2));
+        numbers.into_iter().map(key).collect()
+    }
+
+    fn draw_pair(&mut self, at: usize, key: Bytes) -> Pair {
+        Pair { key, value: self.draw_value(at), ttl_seconds: 0 }
     }
 
     fn draw_value(&mut self, at: usize) -> Bytes {
@@ -294,17 +320,20 @@ impl Clients {
             Ok(reply) => {
                 self.succeeded_count += 1;
                 client.served_count += 1;
-                client.see(&running, reply);
-                recorded_outcome(reply)
+                client.see(&running.work, reply);
+                None
             }
-            Err(error) if error.is_undetermined() => history::Outcome::Undetermined,
-            Err(_) => history::Outcome::Failed,
+            Err(error) if error.is_undetermined() => Some(history::Outcome::Undetermined),
+            Err(_) => Some(history::Outcome::Failed),
         };
-        if outcome == history::Outcome::Undetermined {
+        if outcome == Some(history::Outcome::Undetermined) {
             self.last_name += 1;
             client.name = self.last_name;
         }
-        self.history.reply(running.recorded, outcome, instant(world.now()));
+        for (key, call) in running.recorded {
+            let of_reply = || result.as_ref().map_or(history::Outcome::Failed, |reply| recorded_outcome(&key, reply));
+            self.history.reply(call, outcome.clone().unwrap_or_else(of_reply), instant(world.now()));
+        }
         self.begin_later(world, at);
     }
 }
@@ -322,16 +351,21 @@ impl SimClient {
         world.alarm(at, Alarm::Client(self.number, self.last_reminder));
     }
 
-    fn see(&mut self, running: &Running, reply: &Reply) {
-        let seen = match (&running.work, reply) {
-            (_, Reply::Read(Answer::Value(value))) => value.clone(),
-            (Work::Put(pair), _) => Some(pair.value.clone()),
-            (Work::CompareAndSwap(swap), Reply::Written(Outcome::Swapped { is_swapped, previous })) => {
-                if *is_swapped { swap.replacement.clone() } else { previous.clone() }
+    fn see(&mut self, work: &Work, reply: &Reply) {
+        match (work, reply) {
+            (Work::Get { key }, Reply::Read(Answer::Value(value))) => {
+                self.seen.insert(key.clone(), value.clone());
             }
-            _ => None,
-        };
-        self.seen.insert(running.key.clone(), seen);
+            (Work::Put(pair), Reply::Written(_)) => {
+                self.seen.insert(pair.key.clone(), Some(pair.value.clone()));
+            }
+            (Work::CompareAndSwap(swap), Reply::Written(Outcome::Swapped { is_swapped, previous })) => {
+                let value = if *is_swapped { &swap.replacement } else { previous };
+                self.seen.insert(swap.key.clone(), value.clone());
+            }
+            // What it has seen only makes a compare-and-swap likely to succeed: the rest may stay old.
+            (_, Reply::Read(_) | Reply::Written(_)) => {}
+        }
     }
 }
 
@@ -391,36 +425,43 @@ fn learn(cache: &mut RegionCache, body: AnswerBody) -> Result<(), String> {
     }
 }
 
-fn recorded_operation(work: &Work) -> history::Operation {
+fn recorded_operations(work: &Work, key_count: u64) -> Vec<(Bytes, history::Operation)> {
     let bytes = |value: &Option<Bytes>| value.as_ref().map(|value| value.to_vec());
+    let put = |pair: &Pair| (pair.key.clone(), history::Operation::Put { value: pair.value.to_vec() });
     match work {
-        Work::Put(pair) => history::Operation::Put { value: pair.value.to_vec() },
-        Work::Delete { .. } => history::Operation::Delete,
-        Work::CompareAndSwap(swap) => history::Operation::CompareAndSwap {
-            expected: bytes(&swap.expected),
-            replacement: bytes(&swap.replacement),
-        },
-        Work::Get { .. }
-        | Work::BatchGet { .. }
-        | Work::Scan(_)
-        | Work::KeyTtl { .. }
-        | Work::Checksum { .. }
-        | Work::BatchPut { .. }
-        | Work::BatchDelete { .. }
-        | Work::DeleteRange { .. } => history::Operation::Get,
+        Work::Put(pair) => vec![put(pair)],
+        Work::BatchPut { pairs } => pairs.iter().map(put).collect(),
+        Work::Delete { key } => vec![(key.clone(), history::Operation::Delete)],
+        Work::BatchDelete { keys } => keys.iter().map(|key| (key.clone(), history::Operation::Delete)).collect(),
+        Work::CompareAndSwap(swap) => {
+            let (expected, replacement) = (bytes(&swap.expected), bytes(&swap.replacement));
+            vec![(swap.key.clone(), history::Operation::CompareAndSwap { expected, replacement })]
+        }
+        Work::Get { key } => vec![(key.clone(), history::Operation::Get)],
+        Work::BatchGet { keys } => keys.iter().map(|key| (key.clone(), history::Operation::Get)).collect(),
+        // Every scan is over all keys.
+        Work::Scan(_) => (0..key_count).map(|number| (key(number), history::Operation::Get)).collect(),
+        Work::KeyTtl { .. } | Work::Checksum { .. } | Work::DeleteRange { .. } => Vec::new(),
     }
 }
 
-fn recorded_outcome(reply: &Reply) -> history::Outcome {
-    let bytes = |value: &Option<Bytes>| value.as_ref().map(|value| value.to_vec());
+fn recorded_outcome(key: &Bytes, reply: &Reply) -> history::Outcome {
+    let bytes = |value: Option<&Bytes>| value.map(|value| value.to_vec());
     match reply {
-        Reply::Read(Answer::Value(value)) => history::Outcome::Value(bytes(value)),
-        Reply::Written(Outcome::Swapped { is_swapped, previous }) => {
-            history::Outcome::Swapped { is_swapped: *is_swapped, previous: bytes(previous) }
+        Reply::Read(Answer::Value(value)) => history::Outcome::Value(bytes(value.as_ref())),
+        Reply::Read(Answer::Pairs(pairs)) => {
+            history::Outcome::Value(bytes(pairs.iter().find(|(found, _)| found == key).map(|(_, value)| value)))
         }
-        Reply::Read(Answer::Pairs(_) | Answer::Ttl(_) | Answer::Checksum { .. })
+        Reply::Written(Outcome::Swapped { is_swapped, previous }) => {
+            history::Outcome::Swapped { is_swapped: *is_swapped, previous: bytes(previous.as_ref()) }
+        }
+        Reply::Read(Answer::Ttl(_) | Answer::Checksum { .. })
         | Reply::Written(Outcome::Done | Outcome::Placement { .. }) => history::Outcome::Done,
     }
+}
+
+fn key(number: u64) -> Bytes {
+    Bytes::from(format!("key-{number:02}"))
 }
 
 /// Clients run on true time: their clocks do not matter to anyone.

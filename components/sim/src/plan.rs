@@ -206,7 +206,7 @@ impl Plan {
             Kind::HangDisk => world.hang_disk(self.any(world)),
             Kind::FullDisk => {
                 let host = self.any(world);
-                world.fill_disk(host, true);
+                world.fill_disk(host, self.rng.happens(300));
                 self.mend_later(world, Mend::Space(host), Duration::from_secs(4));
             }
             Kind::FailDisk => {
@@ -284,7 +284,7 @@ impl Plan {
                 links.iter().for_each(|(from, to)| world.network().mend(*from, *to));
             }
             Mend::Disk(host) => world.slow_disk(host, None),
-            Mend::Space(host) => world.fill_disk(host, false),
+            Mend::Space(host) => world.clear_disk(host),
         }
     }
 

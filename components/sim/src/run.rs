@@ -121,14 +121,14 @@ pub fn run(seed: u64, goal: Goal, is_trace_kept: bool) -> Report {
     Report { totals, digest: trace.digest(), trace: trace.into_text(), failure }
 }
 
-/// Settings that make rare things happen often: flushes after a few kilobytes, logs of a few dozen entries.
+/// Settings that make rare things happen often: flushes after a few hundred bytes, logs of a few dozen entries.
 fn draw_config(rng: &mut Rng) -> store::Config {
     store::Config {
         seed: 0,
         raft_worker_count: 1 + rng.place(2),
         apply_worker_count: 1 + rng.place(2),
         read_worker_count: 1 + rng.place(2),
-        flush_bytes: rng.between(1 << 10, 32 << 10),
+        flush_bytes: rng.between(200, 8 << 10),
         log_kept_entries: rng.between(4, 64),
         log_lag_entries_max: rng.between(16, 128),
         reserve_bytes: 1,

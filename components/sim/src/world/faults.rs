@@ -37,6 +37,7 @@ impl World {
             host.disk_health = DiskHealth::Good;
             host.disk.set_full(false);
             host.disk.set_free_bytes(u64::MAX);
+            host.is_disk_full = false;
         }
     }
 
@@ -109,10 +110,23 @@ impl World {
         self.hosts[id.0].disk_health = longest.map_or(DiskHealth::Good, DiskHealth::Slow);
     }
 
-    /// A disk has (almost) no space left, or has space again.
-    pub fn fill_disk(&mut self, id: HostId, is_full: bool) {
-        self.note(format_args!("host {}: disk full: {is_full}", id.0));
-        self.hosts[id.0].disk.set_free_bytes(if is_full { 0 } else { u64::MAX });
+    /// A disk has (almost) no space left: the store sees it in time and takes no further writes. With `is_sudden` it has
+    /// none at all: whatever the store still writes fails, and it stops.
+    pub fn fill_disk(&mut self, id: HostId, is_sudden: bool) {
+        self.note(format_args!("host {}: the disk is full, at once: {is_sudden}", id.0));
+        let host = &mut self.hosts[id.0];
+        host.disk.set_free_bytes(0);
+        host.disk.set_full(is_sudden);
+        host.is_disk_full = is_sudden;
+    }
+
+    /// A disk has space again.
+    pub fn clear_disk(&mut self, id: HostId) {
+        self.note(format_args!("host {}: the disk has space", id.0));
+        let host = &mut self.hosts[id.0];
+        host.disk.set_free_bytes(u64::MAX);
+        host.disk.set_full(false);
+        host.is_disk_full = false;
     }
 
     /// An operation of the disk fails once; the store then stops by itself, and starts again.
@@ -142,7 +156,8 @@ impl World {
     /// A store stops by itself: its process ends as if it were killed.
     pub(super) fn give_up(&mut self, id: HostId, reason: String) -> Step {
         self.note(format_args!("host {} gives up: {reason}", id.0));
-        let is_expected = std::mem::take(&mut self.hosts[id.0].is_disk_failing);
+        let host = &mut self.hosts[id.0];
+        let is_expected = std::mem::take(&mut host.is_disk_failing) || host.is_disk_full;
         self.end_process(id);
         let rng = &mut self.disk_rng;
         self.hosts[id.0].disk.crash(&mut |bound| rng.below(bound));

@@ -41,6 +41,8 @@ pub(crate) struct Host {
     pub(crate) disk_health: DiskHealth,
     /// The disk was told to fail: a store that stops does what it should.
     pub(crate) is_disk_failing: bool,
+    /// The disk takes nothing: a store does not start, and one that writes stops.
+    pub(crate) is_disk_full: bool,
 }
 
 /// A process that is stopped (SIGSTOP), or a machine that is suspended.
@@ -79,6 +81,7 @@ impl Host {
             known_stores: Vec::new(),
             disk_health: DiskHealth::Good,
             is_disk_failing: false,
+            is_disk_full: false,
         }
     }
 

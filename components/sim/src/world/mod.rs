@@ -423,7 +423,7 @@ impl World {
             }
             Err(reason) => {
                 self.trace.line(self.now, format_args!("host {} does not start: {reason}", id.0));
-                Step::GaveUp(id, reason)
+                self.give_up(id, reason)
             }
         }
     }
