@@ -185,7 +185,8 @@ mod tests {
 
     #[test]
     fn the_first_frame_names_the_sender_and_the_next_ones_are_as_few_as_possible() {
-        let (queue, mut frames) = frames(&Arc::default());
+        let window = Arc::default();
+        let (queue, mut frames) = frames(&window);
         let first = frames.next().now_or_never().flatten().expect("the opening frame waits for nothing");
         assert_eq!(first.open.map(|open| open.from_store_id), Some(1));
         queue.push((0..1_000).map(|_| message(100)).collect());
@@ -198,7 +199,8 @@ mod tests {
 
     #[test]
     fn a_message_beyond_every_bound_is_dropped_and_the_others_pass() {
-        let (queue, mut frames) = frames(&Arc::default());
+        let window = Arc::default();
+        let (queue, mut frames) = frames(&window);
         assert_eq!(next(&mut frames), Some((1, 0)));
         queue.push(vec![message(MESSAGE_BYTES_MAX + 1)]);
         queue.push(vec![message(1)]);

@@ -10,7 +10,10 @@ use std::{
 use hyper_util::rt::TokioIo;
 use proto::raft::{self as wire, store_transport_client::StoreTransportClient};
 use store::{Lane, Unreachable};
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 use tonic::{
     Code, Request, Status,
     transport::{Channel, Endpoint},
@@ -99,6 +102,8 @@ pub(crate) struct Link {
     pub(crate) metrics: Arc<LaneMetrics>,
     /// Where the store is; closed when it is forgotten.
     pub(crate) address: watch::Receiver<String>,
+    /// Changes when the store has shown that it lives.
+    pub(crate) signs: watch::Receiver<u64>,
 }
 
 /// Why a connection ended.
@@ -117,14 +122,19 @@ impl Link {
         let mut backoff = Backoff::new();
         loop {
             let address = self.address.borrow_and_update().clone();
+            self.signs.mark_unchanged();
             let end = self.connect_and_send(&address).await;
             if self.address.has_changed().is_err() {
                 return;
             }
             self.queue.on_down();
             let pause = self.on_end(&address, end, &mut backoff);
-            // A store that has moved is tried at once.
-            drop(timeout(pause, self.address.changed()).await);
+            // A store that has moved, or has just been heard, is tried at once.
+            tokio::select! {
+                () = sleep(pause) => {}
+                _ = self.address.changed() => {}
+                Ok(()) = self.signs.changed() => backoff.reset(),
+            }
         }
     }
 

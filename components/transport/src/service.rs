@@ -116,6 +116,7 @@ impl Receiver {
             lane = name_of(lane),
             "lane of another store"
         );
+        shared.on_sign_of_life(from);
         let mut receiver = Receiver {
             metrics: Arc::clone(&shared.metrics[place_of(lane)]),
             shared,

@@ -49,6 +49,8 @@ pub(crate) struct Shared {
 /// The lanes to one store. Its tasks end when this is dropped.
 struct StoreLinks {
     address: watch::Sender<String>,
+    /// Counts the signs of life of the store, each of which ends a pause between two attempts.
+    signs: watch::Sender<u64>,
     queues: [Arc<LaneQueue>; Lane::ALL.len()],
 }
 
@@ -101,6 +103,7 @@ impl GrpcTransport {
 
     fn start(&self, to: StoreId, address: String) -> StoreLinks {
         let (sender, receiver) = watch::channel(address);
+        let signs = watch::Sender::new(0);
         let queues = Lane::ALL.map(|lane| {
             let metrics = Arc::clone(&self.shared.metrics[place_of(lane)]);
             let queue = Arc::new(LaneQueue::new(lane, Arc::clone(&metrics)));
@@ -111,11 +114,12 @@ impl GrpcTransport {
                 queue: Arc::clone(&queue),
                 metrics,
                 address: receiver.clone(),
+                signs: signs.subscribe(),
             };
             self.shared.runtime.spawn(link.run());
             queue
         });
-        StoreLinks { address: sender, queues }
+        StoreLinks { address: sender, signs, queues }
     }
 }
 
@@ -138,6 +142,13 @@ impl Shared {
     pub(crate) fn on_unreachable(&self, to: StoreId, how: Unreachable) {
         if let Some(store) = self.store.get() {
             store.on_unreachable(to, how);
+        }
+    }
+
+    /// A store that has opened a lane to this one can be reached: nobody waits for the next attempt.
+    pub(crate) fn on_sign_of_life(&self, from: StoreId) {
+        if let Some(link) = self.links.read().get(&from) {
+            link.signs.send_modify(|count| *count += 1);
         }
     }
 

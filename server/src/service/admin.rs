@@ -55,13 +55,9 @@ impl Admin {
                 pending_peers: vec![],
             });
         }
-        match running.ask(PlacementCall::GetRegionById { region_id }).await.map_err(status_of)? {
-            PlacementAnswer::Region(Some(route)) => Ok(route),
-            PlacementAnswer::Region(None) => {
-                Err(Status::not_found(format!("there is no region {region_id}")))
-            }
-            other => Err(other_answer(&other)),
-        }
+        let answer = running.ask(PlacementCall::GetRegionById { region_id }).await.map_err(status_of)?;
+        let PlacementAnswer::Region(route) = answer else { return Err(other_answer()) };
+        route.ok_or_else(|| Status::not_found(format!("there is no region {region_id}")))
     }
 
     /// Moves the voters of a region to exactly these stores.
@@ -71,12 +67,12 @@ impl Admin {
         store_ids: Vec<StoreId>,
     ) -> Result<Response<admin::OperationStarted>, Status> {
         let call = PlacementCall::MovePeers { region_id, store_ids };
-        match self.running()?.ask(call).await.map_err(status_of)? {
-            PlacementAnswer::OperationStarted { operation_id } => {
-                Ok(Response::new(admin::OperationStarted { operation_id }))
-            }
-            other => Err(other_answer(&other)),
-        }
+        let PlacementAnswer::OperationStarted { operation_id } =
+            self.running()?.ask(call).await.map_err(status_of)?
+        else {
+            return Err(other_answer());
+        };
+        Ok(Response::new(admin::OperationStarted { operation_id }))
     }
 
     /// The stores of a region's peers as they are, changed by `change`.
@@ -152,19 +148,18 @@ impl admin_server::Admin for Admin {
             let warnings = vec!["this store belongs to no cluster yet: run `sheaf init`".to_owned()];
             return Ok(Response::new(admin::ClusterStatusResponse { warnings, ..Default::default() }));
         };
-        let cluster = match running.ask(PlacementCall::ClusterInfo).await.map_err(status_of)? {
-            PlacementAnswer::Cluster(cluster) => cluster,
-            other => return Err(other_answer(&other)),
+        let PlacementAnswer::Cluster(cluster) =
+            running.ask(PlacementCall::ClusterInfo).await.map_err(status_of)?
+        else {
+            return Err(other_answer());
         };
-        let stores = match running.ask(PlacementCall::GetAllStores { is_without_removed: true }).await {
-            Ok(PlacementAnswer::Stores(stores)) => stores,
-            Ok(other) => return Err(other_answer(&other)),
-            Err(error) => return Err(status_of(error)),
+        let call = PlacementCall::GetAllStores { is_without_removed: true };
+        let PlacementAnswer::Stores(stores) = running.ask(call).await.map_err(status_of)? else {
+            return Err(other_answer());
         };
         let call = PlacementCall::ScanRegions { range: KeyRange::ALL, limit: 0 };
-        let routes = match running.ask(call).await.map_err(status_of)? {
-            PlacementAnswer::Regions(routes) => routes,
-            other => return Err(other_answer(&other)),
+        let PlacementAnswer::Regions(routes) = running.ask(call).await.map_err(status_of)? else {
+            return Err(other_answer());
         };
         let without_leader = routes.iter().filter(|route| route.leader.is_none()).count();
         let mut warnings = Vec::new();
@@ -194,13 +189,11 @@ impl admin_server::Admin for Admin {
         request: Request<admin::ListStoresRequest>,
     ) -> Result<Response<admin::ListStoresResponse>, Status> {
         let call = PlacementCall::GetAllStores { is_without_removed: !request.into_inner().has_removed };
-        match self.running()?.ask(call).await.map_err(status_of)? {
-            PlacementAnswer::Stores(stores) => {
-                let stores = stores.into_iter().map(store_view).collect();
-                Ok(Response::new(admin::ListStoresResponse { stores }))
-            }
-            other => Err(other_answer(&other)),
-        }
+        let PlacementAnswer::Stores(stores) = self.running()?.ask(call).await.map_err(status_of)? else {
+            return Err(other_answer());
+        };
+        let stores = stores.into_iter().map(store_view).collect();
+        Ok(Response::new(admin::ListStoresResponse { stores }))
     }
 
     async fn list_regions(
@@ -210,9 +203,8 @@ impl admin_server::Admin for Admin {
         let request = request.into_inner();
         let range = request.range.map(KeyRange::from).unwrap_or_default();
         let call = PlacementCall::ScanRegions { range: range.clone(), limit: request.limit };
-        let routes = match self.running()?.ask(call).await.map_err(status_of)? {
-            PlacementAnswer::Regions(routes) => routes,
-            other => return Err(other_answer(&other)),
+        let PlacementAnswer::Regions(routes) = self.running()?.ask(call).await.map_err(status_of)? else {
+            return Err(other_answer());
         };
         // The last region of the page tells where the next one begins, unless it holds the end of what was asked for.
         let last_end = routes.last().map(|route| route.region.range.end_key.clone());
@@ -320,9 +312,10 @@ impl admin_server::Admin for Admin {
         request: Request<admin::ListOperationsRequest>,
     ) -> Result<Response<admin::ListOperationsResponse>, Status> {
         let request = request.into_inner();
-        let operations = match self.running()?.ask(PlacementCall::ListOperations).await.map_err(status_of)? {
-            PlacementAnswer::Operations(operations) => operations,
-            other => return Err(other_answer(&other)),
+        let PlacementAnswer::Operations(operations) =
+            self.running()?.ask(PlacementCall::ListOperations).await.map_err(status_of)?
+        else {
+            return Err(other_answer());
         };
         let is_wanted = |row: &wire::OperationRow| {
             (request.operation_id == 0 || row.id == request.operation_id)
@@ -338,10 +331,12 @@ impl admin_server::Admin for Admin {
         request: Request<admin::CancelOperationRequest>,
     ) -> Result<Response<admin::CancelOperationResponse>, Status> {
         let operation_id = request.into_inner().operation_id;
-        match self.running()?.ask(PlacementCall::CancelOperation { operation_id }).await.map_err(status_of)? {
-            PlacementAnswer::Done => Ok(Response::new(admin::CancelOperationResponse {})),
-            other => Err(other_answer(&other)),
-        }
+        let PlacementAnswer::Done =
+            self.running()?.ask(PlacementCall::CancelOperation { operation_id }).await.map_err(status_of)?
+        else {
+            return Err(other_answer());
+        };
+        Ok(Response::new(admin::CancelOperationResponse {}))
     }
 
     async fn register_store(
@@ -350,15 +345,15 @@ impl admin_server::Admin for Admin {
     ) -> Result<Response<wire::RegisterStoreResponse>, Status> {
         let row = request.into_inner().store.ok_or_else(|| Status::invalid_argument("no store is named"))?;
         let call = PlacementCall::RegisterStore { record: record_of(row) };
-        match self.running()?.ask(call).await.map_err(status_of)? {
-            PlacementAnswer::Registered { store_id, settings, stores } => {
-                Ok(Response::new(wire::RegisterStoreResponse {
-                    store_id: store_id.0,
-                    settings: Some(settings_row(settings)),
-                    stores: stores.into_iter().map(row_of).collect(),
-                }))
-            }
-            other => Err(other_answer(&other)),
-        }
+        let PlacementAnswer::Registered { store_id, settings, stores } =
+            self.running()?.ask(call).await.map_err(status_of)?
+        else {
+            return Err(other_answer());
+        };
+        Ok(Response::new(wire::RegisterStoreResponse {
+            store_id: store_id.0,
+            settings: Some(settings_row(settings)),
+            stores: stores.into_iter().map(row_of).collect(),
+        }))
     }
 }

@@ -35,17 +35,17 @@ impl Pd {
     }
 
     async fn route(&self, running: &Running, call: PlacementCall) -> Result<Option<RegionRoute>, Status> {
-        match running.ask(call).await.map_err(status_of)? {
-            PlacementAnswer::Region(route) => Ok(route),
-            other => Err(other_answer(&other)),
-        }
+        let PlacementAnswer::Region(route) = running.ask(call).await.map_err(status_of)? else {
+            return Err(other_answer());
+        };
+        Ok(route)
     }
 
     async fn routes(&self, running: &Running, call: PlacementCall) -> Result<Vec<RegionRoute>, Status> {
-        match running.ask(call).await.map_err(status_of)? {
-            PlacementAnswer::Regions(routes) => Ok(routes),
-            other => Err(other_answer(&other)),
-        }
+        let PlacementAnswer::Regions(routes) = running.ask(call).await.map_err(status_of)? else {
+            return Err(other_answer());
+        };
+        Ok(routes)
     }
 }
 
@@ -76,8 +76,8 @@ pub(super) fn status_of(error: placement::Error) -> Status {
 }
 
 /// Placement answered another question: a defect of this binary.
-pub(super) fn other_answer(answer: &PlacementAnswer) -> Status {
-    tracing::error!(?answer, "placement answered another question");
+pub(super) fn other_answer() -> Status {
+    tracing::error!("placement answered another question");
     Status::internal("placement answered another question")
 }
 
@@ -91,9 +91,10 @@ impl pd_server::Pd for Pd {
         request: Request<pdpb::GetMembersRequest>,
     ) -> Result<Response<pdpb::GetMembersResponse>, Status> {
         let running = self.running(request.into_inner().header.as_ref())?;
-        let cluster = match running.ask(PlacementCall::ClusterInfo).await.map_err(status_of)? {
-            PlacementAnswer::Cluster(cluster) => cluster,
-            other => return Err(other_answer(&other)),
+        let PlacementAnswer::Cluster(cluster) =
+            running.ask(PlacementCall::ClusterInfo).await.map_err(status_of)?
+        else {
+            return Err(other_answer());
         };
         let members: Vec<_> =
             cluster.stores.iter().filter(|record| !record.address.is_empty()).map(member).collect();
@@ -216,12 +217,12 @@ impl pd_server::Pd for Pd {
         let cluster_id = running.ident.cluster_id;
         let call = PlacementCall::GetStore { store_id: StoreId(request.store_id) };
         let answer = match running.ask(call).await {
-            Ok(PlacementAnswer::Store(picture)) => picture,
-            Ok(other) => return Err(other_answer(&other)),
-            Err(placement::Error::StoreNotFound(_)) => None,
+            Ok(answer) => answer,
+            Err(placement::Error::StoreNotFound(_)) => PlacementAnswer::Store(None),
             Err(error) => return Err(status_of(error)),
         };
-        Ok(Response::new(match answer {
+        let PlacementAnswer::Store(found) = answer else { return Err(other_answer()) };
+        Ok(Response::new(match found {
             Some(picture) => pdpb::GetStoreResponse {
                 header: Some(header(cluster_id)),
                 stats: stats(&picture),
@@ -243,10 +244,9 @@ impl pd_server::Pd for Pd {
         let request = request.into_inner();
         let running = self.running(request.header.as_ref())?;
         let call = PlacementCall::GetAllStores { is_without_removed: request.exclude_tombstone_stores };
-        let stores = match running.ask(call).await.map_err(status_of)? {
-            PlacementAnswer::Stores(pictures) => pictures.into_iter().map(store).collect(),
-            other => return Err(other_answer(&other)),
-        };
+        let answer = running.ask(call).await.map_err(status_of)?;
+        let PlacementAnswer::Stores(pictures) = answer else { return Err(other_answer()) };
+        let stores = pictures.into_iter().map(store).collect();
         let header = Some(header(running.ident.cluster_id));
         Ok(Response::new(pdpb::GetAllStoresResponse { header, stores }))
     }
@@ -285,26 +285,26 @@ impl pd_server::Pd for Pd {
         let running = self.running(request.header.as_ref())?;
         let cluster_id = running.ident.cluster_id;
         let call = PlacementCall::GetOperation { region_id: RegionId(request.region_id) };
-        match running.ask(call).await.map_err(status_of)? {
-            PlacementAnswer::Operation(Some(picture)) => {
-                Ok(Response::new(operator(header(cluster_id), &picture)))
-            }
-            PlacementAnswer::Operation(None) => {
+        let answer = running.ask(call).await.map_err(status_of)?;
+        let PlacementAnswer::Operation(found) = answer else { return Err(other_answer()) };
+        Ok(Response::new(match found {
+            Some(picture) => operator(header(cluster_id), &picture),
+            None => {
                 let text = format!("no operator of region {} is known: not found", request.region_id);
                 let header = refusal(cluster_id, pdpb::ErrorType::RegionNotFound, text);
-                Ok(Response::new(pdpb::GetOperatorResponse { header: Some(header), ..Default::default() }))
+                pdpb::GetOperatorResponse { header: Some(header), ..Default::default() }
             }
-            other => Err(other_answer(&other)),
-        }
+        }))
     }
 }
 
 async fn give_timestamps(state: &State, request: &pdpb::TsoRequest) -> Result<pdpb::TsoResponse, Status> {
     let running = state.running().ok_or_else(not_started)?;
     check_cluster(running, request.header.as_ref())?;
-    let timestamp = match running.ask(PlacementCall::Tso { count: request.count }).await.map_err(status_of)? {
-        PlacementAnswer::Timestamp(timestamp) => timestamp,
-        other => return Err(other_answer(&other)),
+    let PlacementAnswer::Timestamp(timestamp) =
+        running.ask(PlacementCall::Tso { count: request.count }).await.map_err(status_of)?
+    else {
+        return Err(other_answer());
     };
     Ok(pdpb::TsoResponse {
         header: Some(header(running.ident.cluster_id)),
@@ -359,15 +359,11 @@ fn add(
     response: &mut pdpb::QueryRegionResponse,
     answer: placement::Result<PlacementAnswer>,
 ) -> Result<u64, Status> {
-    match answer.map_err(status_of)? {
-        PlacementAnswer::Region(Some(route)) => {
-            let id = route.region.id.0;
-            response.regions_by_id.insert(id, queried_region(route));
-            Ok(id)
-        }
-        PlacementAnswer::Region(None) => Ok(0),
-        other => Err(other_answer(&other)),
-    }
+    let PlacementAnswer::Region(found) = answer.map_err(status_of)? else { return Err(other_answer()) };
+    let Some(route) = found else { return Ok(0) };
+    let id = route.region.id.0;
+    response.regions_by_id.insert(id, queried_region(route));
+    Ok(id)
 }
 
 /// Ends a stream behind its first error.

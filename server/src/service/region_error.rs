@@ -22,14 +22,12 @@ impl Refusal {
     pub(super) fn of(error: Error, region_id: RegionId) -> Refusal {
         counter!(names::SERVER_REFUSED, "error" => label_of(&error)).increment(1);
         let message = error.to_string();
-        match error {
-            Error::Invalid(text) => Refusal::Text(text),
-            other => {
-                let mut answer = errorpb::Error { message, ..errorpb::Error::default() };
-                fill(&mut answer, other, region_id);
-                Refusal::Region(Box::new(answer))
-            }
+        if let Error::Invalid(text) = error {
+            return Refusal::Text(text);
         }
+        let mut answer = errorpb::Error { message, ..errorpb::Error::default() };
+        fill(&mut answer, error, region_id);
+        Refusal::Region(Box::new(answer))
     }
 
     /// What the client sent makes no sense.

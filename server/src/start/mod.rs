@@ -41,7 +41,8 @@ pub(crate) fn start(settings: Settings, ends_with_parent: bool) -> Result<()> {
         .build()
         .map_err(|error| Failure::new(Code::Failed, "start the runtime").because(&error))?;
     let result = runtime.block_on(run(settings, exporter, ends_with_parent));
-    runtime.shutdown_timeout(Duration::from_secs(1));
+    // Everything is flushed or given up: nothing that still waits on a socket is worth waiting for.
+    runtime.shutdown_background();
     result
 }
 
