@@ -10,6 +10,8 @@ use crate::failure::{Code, Failure, Result};
 
 /// Says that a directory is ours, and its format.
 const MARKER: &str = "SHEAF";
+/// The marker while it is being written.
+const MARKER_DRAFT: &str = "SHEAF.draft";
 
 /// The format of everything in the directory.
 const FORMAT: u32 = 1;
@@ -73,19 +75,23 @@ impl DataDir {
     }
 }
 
-/// Whether nothing is in it, or only the lock file of a start that was interrupted.
+/// Whether nothing is in it, or only what the start of a new store leaves that was interrupted.
 fn is_unused(path: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(path)? {
-        if entry?.file_name() != LOCK {
+        let name = entry?.file_name();
+        if name != LOCK && name != MARKER_DRAFT {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
+/// Under its name the marker is always whole: a power loss in between leaves the draft, which is written anew.
 fn write_marker(path: &Path, marker: &Path) -> io::Result<()> {
-    fs::write(marker, format!("sheaf data directory, format {FORMAT}\n"))?;
-    File::open(marker)?.sync_all()?;
+    let draft = path.join(MARKER_DRAFT);
+    fs::write(&draft, format!("sheaf data directory, format {FORMAT}\n"))?;
+    File::open(&draft)?.sync_all()?;
+    fs::rename(&draft, marker)?;
     File::open(path)?.sync_all()
 }
 

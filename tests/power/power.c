@@ -212,7 +212,8 @@ static int open_watched(int folder, const char *path, int flags, mode_t mode) {
         open_directories[fd] = NULL;
         open_files[fd] = NULL;
         if (fstat(fd, &after) == 0 && S_ISDIR(after.st_mode)) open_directories[fd] = strdup(full);
-        else if (S_ISREG(after.st_mode) && (flags & O_ACCMODE) != O_RDONLY)
+        /* Also where it is only read: a sync of any of a file's descriptors makes all of the file durable. */
+        else if (S_ISREG(after.st_mode))
             open_files[fd] = watch(full, existed, existed ? before.st_size : 0);
     }
     pthread_mutex_unlock(&lock);

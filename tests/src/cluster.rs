@@ -14,6 +14,7 @@ use client::Client;
 use proto::pdpb::{GetRegionByIdRequest, GetRegionResponse, RequestHeader, pd_client::PdClient};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use tonic::transport::{Channel, Endpoint};
 
 use crate::PowerSupply;
 
@@ -184,7 +185,7 @@ impl Cluster {
 
     /// Whether the store with this id has this address.
     async fn store_id(&self, address: &str, id: u64) -> Result<bool> {
-        let mut placement = PdClient::connect(format!("http://{address}")).await?;
+        let mut placement = PdClient::new(connect(address).await?);
         let request = proto::pdpb::GetStoreRequest { header: Some(RequestHeader::default()), store_id: id };
         let response = placement.get_store(timed(request)).await?.into_inner();
         Ok(response.store.is_some_and(|store| store.address == address))
@@ -240,7 +241,7 @@ impl Drop for Cluster {
                 drop(child.wait());
             }
         }
-        if std::thread::panicking() {
+        if std::thread::panicking() || std::env::var_os("SHEAF_TEST_LOGS").is_some() {
             for (at, store) in self.stores.iter().enumerate() {
                 let log = fs::read_to_string(&store.log).unwrap_or_default();
                 let lines: Vec<_> = log.lines().rev().take(40).collect();
@@ -252,13 +253,17 @@ impl Drop for Cluster {
 }
 
 async fn first_region_at(address: &str) -> Result<GetRegionResponse> {
-    let mut placement = PdClient::connect(format!("http://{address}")).await?;
+    let mut placement = PdClient::new(connect(address).await?);
     let request = GetRegionByIdRequest {
         header: Some(RequestHeader::default()),
         region_id: FIRST_REGION,
         ..GetRegionByIdRequest::default()
     };
     Ok(placement.get_region_by_id(timed(request)).await?.into_inner())
+}
+
+async fn connect(address: &str) -> Result<Channel> {
+    Ok(Endpoint::new(format!("http://{address}"))?.connect_timeout(Duration::from_secs(1)).connect().await?)
 }
 
 fn timed<T>(message: T) -> tonic::Request<T> {

@@ -126,7 +126,7 @@ async fn operate(shared: &Shared, id: u64, key: u64, operation: Operation) -> bo
     let now = || types::Instant(u64::try_from(shared.started.elapsed().as_nanos()).unwrap_or(u64::MAX));
     let call = {
         let mut history = shared.history.lock().expect("no client panics under the lock");
-        history.call(now(), Who(id), name.clone().into_bytes(), operation.clone())
+        history.call(Who(id), name.as_bytes(), operation.clone(), now())
     };
     let result = match operation {
         Operation::Put { value } => shared.client.put(name, value).await.map(|()| Outcome::Done),
@@ -146,6 +146,6 @@ async fn operate(shared: &Shared, id: u64, key: u64, operation: Operation) -> bo
         last.0 = Instant::now();
     }
     let is_answered = !matches!(outcome, Outcome::Failed | Outcome::Undetermined);
-    shared.history.lock().expect("no client panics under the lock").reply(now(), call, outcome);
+    shared.history.lock().expect("no client panics under the lock").reply(call, outcome, now());
     is_answered
 }
