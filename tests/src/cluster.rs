@@ -147,7 +147,11 @@ impl Cluster {
         eventually("the first region to get its voters", PATIENCE, async || {
             let region = self.first_region().await?.region.context("no region")?;
             let voters = region.peers.iter().filter(|peer| peer.role == 0).count();
-            ensure!(voters == count && region.peers.len() == count, "{} peers, {voters} voters", region.peers.len());
+            ensure!(
+                voters == count && region.peers.len() == count,
+                "{} peers, {voters} voters",
+                region.peers.len()
+            );
             Ok(())
         })
         .await
@@ -298,7 +302,9 @@ pub async fn eventually(
     loop {
         match attempt().await {
             Ok(()) => return Ok(()),
-            Err(error) if Instant::now() >= deadline => return Err(error.context(format!("waited for {what}"))),
+            Err(error) if Instant::now() >= deadline => {
+                return Err(error.context(format!("waited for {what}")));
+            }
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }

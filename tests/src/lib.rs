@@ -1,4 +1,8 @@
-#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O shell: real processes, real time")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "I/O shell: real processes, real time"
+)]
 //! What the tests of real processes share: stores as child processes, and load whose history is checked.
 //!
 //! Nothing here sleeps for a guessed time: whatever is waited for is polled, with a deadline.

@@ -130,9 +130,11 @@ async fn operate(shared: &Shared, id: u64, key: u64, operation: Operation) -> bo
     };
     let result = match operation {
         Operation::Put { value } => shared.client.put(name, value).await.map(|()| Outcome::Done),
-        Operation::Get | Operation::Delete | Operation::CompareAndSwap { .. } => {
-            shared.client.get(name).await.map(|value: Option<Bytes>| Outcome::Value(value.map(|value| value.to_vec())))
-        }
+        Operation::Get | Operation::Delete | Operation::CompareAndSwap { .. } => shared
+            .client
+            .get(name)
+            .await
+            .map(|value: Option<Bytes>| Outcome::Value(value.map(|value| value.to_vec()))),
     };
     let (outcome, counter) = match result {
         Ok(outcome) => (outcome, &shared.done),

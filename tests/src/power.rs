@@ -35,7 +35,12 @@ impl PowerSupply {
     }
 
     /// Puts a store's disk on this supply.
-    pub(crate) fn plug_in(&self, command: &mut Command, data_dir: &Path, is_fsync_ignored: bool) -> Result<()> {
+    pub(crate) fn plug_in(
+        &self,
+        command: &mut Command,
+        data_dir: &Path,
+        is_fsync_ignored: bool,
+    ) -> Result<()> {
         let control = self.control(data_dir)?;
         if !control.exists() {
             let status = Command::new("mkfifo").arg(&control).status()?;

@@ -1,4 +1,8 @@
-#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O shell: real processes, real time")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "I/O shell: real processes, real time"
+)]
 //! Real stores on disks that forget what was not fsynced.
 
 use anyhow::Result;

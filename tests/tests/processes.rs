@@ -1,4 +1,8 @@
-#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O shell: real processes, real time")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "I/O shell: real processes, real time"
+)]
 //! Real stores under load while they are killed and stopped: no acknowledged write is lost, no read is wrong.
 
 use std::time::Duration;

@@ -1,4 +1,8 @@
-#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "I/O shell: real processes, real time")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "I/O shell: real processes, real time"
+)]
 //! The crate `tikv-client`, unmodified, against real stores.
 
 use anyhow::Result;
@@ -28,7 +32,8 @@ async fn points(client: &RawClient) -> Result<()> {
 }
 
 async fn batches_and_scans(client: &RawClient) -> Result<()> {
-    let pairs: Vec<_> = (0..100).map(|at| KvPair::new(format!("scan-{at:03}"), format!("value-{at}"))).collect();
+    let pairs: Vec<_> =
+        (0..100).map(|at| KvPair::new(format!("scan-{at:03}"), format!("value-{at}"))).collect();
     client.batch_put(pairs.clone()).await?;
     let keys: Vec<_> = (0..3).map(|at| format!("scan-{at:03}")).collect();
     let mut found = client.batch_get(keys.clone()).await?;
@@ -51,7 +56,8 @@ async fn swaps(client: &RawClient) -> Result<()> {
     let (previous, is_swapped) =
         client.compare_and_swap("cas".to_owned(), Some(b"0".to_vec()), "2".to_owned()).await?;
     assert_eq!((previous, is_swapped), (Some(b"1".to_vec()), false));
-    let (_, is_swapped) = client.compare_and_swap("cas".to_owned(), Some(b"1".to_vec()), "2".to_owned()).await?;
+    let (_, is_swapped) =
+        client.compare_and_swap("cas".to_owned(), Some(b"1".to_vec()), "2".to_owned()).await?;
     assert!(is_swapped);
     assert_eq!(client.get("cas".to_owned()).await?, Some(b"2".to_vec()));
     Ok(())

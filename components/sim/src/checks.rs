@@ -187,7 +187,8 @@ pub fn unsettled(world: &World) -> Option<String> {
     }
     for region_id in [RegionId::PLACEMENT, RegionId::FIRST] {
         let peers = picture.stores.iter().flat_map(|store| &store.peers);
-        let digests: Vec<_> = peers.filter(|peer| peer.region_id == region_id).map(|peer| peer.digest).collect();
+        let digests: Vec<_> =
+            peers.filter(|peer| peer.region_id == region_id).map(|peer| peer.digest).collect();
         if digests.len() < 3 {
             return Some(format!("region {region_id} has {} peers", digests.len()));
         }
@@ -238,7 +239,11 @@ fn check_lease(world: &World, host: HostId, peer: &RegionPicture) -> Result<(), 
     for other in world.hosts().filter(|other| *other != host) {
         let Some(theirs) = world.store(other).and_then(|store| store.region(peer.id)) else { continue };
         if is_valid(other, &theirs) {
-            return Err(Violation::TwoLeases { region_id: peer.id, one: peer.peer.id, other: theirs.peer.id });
+            return Err(Violation::TwoLeases {
+                region_id: peer.id,
+                one: peer.peer.id,
+                other: theirs.peer.id,
+            });
         }
     }
     Ok(())

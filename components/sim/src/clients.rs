@@ -9,13 +9,16 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use check::history::{self, History};
 use client::core::{
-    Action, Body, CallError, Event, Operation, PartId, Position, RegionCache, RegionError, Reply, RetryPolicy, Work,
+    Action, Body, CallError, Event, Operation, PartId, Position, RegionCache, RegionError, Reply,
+    RetryPolicy, Work,
 };
 use placement::{PlacementAnswer, PlacementCall};
 use store::RequestContext;
 use types::{Answer, CompareAndSwap, Instant, KeyRange, Outcome, Pair, Request, Scan};
 
-use crate::world::{Alarm, AnswerBody, Answered, CallBody, CallId, HostId, Moment, Rng, World, network::Site};
+use crate::world::{
+    Alarm, AnswerBody, Answered, CallBody, CallId, HostId, Moment, Rng, World, network::Site,
+};
 
 /// A question to placement is given up after this.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -331,7 +334,8 @@ impl Clients {
             client.name = self.last_name;
         }
         for (key, call) in running.recorded {
-            let of_reply = || result.as_ref().map_or(history::Outcome::Failed, |reply| recorded_outcome(&key, reply));
+            let of_reply =
+                || result.as_ref().map_or(history::Outcome::Failed, |reply| recorded_outcome(&key, reply));
             self.history.reply(call, outcome.clone().unwrap_or_else(of_reply), instant(world.now()));
         }
         self.begin_later(world, at);
@@ -377,7 +381,9 @@ fn reply_of(body: AnswerBody) -> Result<Reply, CallError> {
         AnswerBody::Written(Err(error)) | AnswerBody::Read(Err(error)) => Err(call_error(error)),
         AnswerBody::Refused => Err(CallError::NotSent("connection refused".to_owned())),
         AnswerBody::Broken => Err(CallError::Unanswered("connection lost".to_owned())),
-        AnswerBody::Placement(_) | AnswerBody::Admin(_) => Err(CallError::Unanswered("no answer to this".to_owned())),
+        AnswerBody::Placement(_) | AnswerBody::Admin(_) => {
+            Err(CallError::Unanswered("no answer to this".to_owned()))
+        }
     }
 }
 
@@ -394,7 +400,9 @@ fn call_error(error: store::Error) -> CallError {
         store::Error::KeyNotInRegion { .. } => RegionError::KeyNotInRegion,
         store::Error::Invalid(reason) | store::Error::Refused(reason) => return CallError::Refused(reason),
         store::Error::EntryTooLarge { size_bytes, .. } => RegionError::EntryTooLarge { size_bytes },
-        store::Error::Busy { reason, retry_after } => RegionError::Busy { reason: reason.to_owned(), retry_after },
+        store::Error::Busy { reason, retry_after } => {
+            RegionError::Busy { reason: reason.to_owned(), retry_after }
+        }
         store::Error::DiskFull(_) => RegionError::DiskFull,
         store::Error::ReadIndexNotReady(_) => RegionError::ReadIndexNotReady,
         store::Error::Undetermined(reason) => RegionError::Undetermined(reason.to_owned()),
@@ -432,7 +440,9 @@ fn recorded_operations(work: &Work, key_count: u64) -> Vec<(Bytes, history::Oper
         Work::Put(pair) => vec![put(pair)],
         Work::BatchPut { pairs } => pairs.iter().map(put).collect(),
         Work::Delete { key } => vec![(key.clone(), history::Operation::Delete)],
-        Work::BatchDelete { keys } => keys.iter().map(|key| (key.clone(), history::Operation::Delete)).collect(),
+        Work::BatchDelete { keys } => {
+            keys.iter().map(|key| (key.clone(), history::Operation::Delete)).collect()
+        }
         Work::CompareAndSwap(swap) => {
             let (expected, replacement) = (bytes(&swap.expected), bytes(&swap.replacement));
             vec![(swap.key.clone(), history::Operation::CompareAndSwap { expected, replacement })]
@@ -449,9 +459,9 @@ fn recorded_outcome(key: &Bytes, reply: &Reply) -> history::Outcome {
     let bytes = |value: Option<&Bytes>| value.map(|value| value.to_vec());
     match reply {
         Reply::Read(Answer::Value(value)) => history::Outcome::Value(bytes(value.as_ref())),
-        Reply::Read(Answer::Pairs(pairs)) => {
-            history::Outcome::Value(bytes(pairs.iter().find(|(found, _)| found == key).map(|(_, value)| value)))
-        }
+        Reply::Read(Answer::Pairs(pairs)) => history::Outcome::Value(bytes(
+            pairs.iter().find(|(found, _)| found == key).map(|(_, value)| value),
+        )),
         Reply::Written(Outcome::Swapped { is_swapped, previous }) => {
             history::Outcome::Swapped { is_swapped: *is_swapped, previous: bytes(previous.as_ref()) }
         }

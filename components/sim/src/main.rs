@@ -8,7 +8,8 @@ use sim::{
     runner::{self, Seeds},
 };
 
-const USAGE: &str = "usage: cargo sim [--seed N | --seeds A..B] [--virtual-seconds S] [--operations N] [--faults N] \
+const USAGE: &str =
+    "usage: cargo sim [--seed N | --seeds A..B] [--virtual-seconds S] [--operations N] [--faults N] \
                      [--threads N] [--trace]
 
   --seed N             runs one seed (default: 1); the same seed always does the same
@@ -40,18 +41,24 @@ fn carry_out(arguments: &Arguments) -> ExitCode {
     println!("seed     {}  trace", Totals::HEADER);
     let mut totals = Totals::default();
     let mut failed = Vec::new();
-    runner::run_all(arguments.seeds.clone(), arguments.goal, arguments.thread_count, arguments.is_trace_wanted, |end| {
-        if let Some(trace) = &end.trace {
-            print!("{trace}");
-        }
-        println!("{:<8} {}  {:016x}", end.seed, end.totals, end.digest);
-        totals.add(&end.totals);
-        if let Some(failure) = end.failure {
-            println!("seed {} failed: {failure}", end.seed);
-            println!("  again: cargo sim --seed {}", end.seed);
-            failed.push(end.seed);
-        }
-    });
+    runner::run_all(
+        arguments.seeds.clone(),
+        arguments.goal,
+        arguments.thread_count,
+        arguments.is_trace_wanted,
+        |end| {
+            if let Some(trace) = &end.trace {
+                print!("{trace}");
+            }
+            println!("{:<8} {}  {:016x}", end.seed, end.totals, end.digest);
+            totals.add(&end.totals);
+            if let Some(failure) = end.failure {
+                println!("seed {} failed: {failure}", end.seed);
+                println!("  again: cargo sim --seed {}", end.seed);
+                failed.push(end.seed);
+            }
+        },
+    );
     println!("total    {totals}");
     let kinds: Vec<_> = totals.by_kind.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
     println!("faults by kind: {}", kinds.join(", "));
@@ -63,7 +70,8 @@ fn carry_out(arguments: &Arguments) -> ExitCode {
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, String> {
-    let mut parsed = Arguments { seeds: 1..2, goal: Goal::default(), thread_count: 2, is_trace_wanted: false };
+    let mut parsed =
+        Arguments { seeds: 1..2, goal: Goal::default(), thread_count: 2, is_trace_wanted: false };
     while let Some(name) = arguments.next() {
         if name == "--trace" {
             parsed.is_trace_wanted = true;

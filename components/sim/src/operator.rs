@@ -7,7 +7,9 @@ use store::AdminAction;
 use types::{ClusterId, RegionId};
 
 use crate::checks::Violation;
-use crate::world::{Alarm, AnswerBody, Answered, CallBody, CallId, HostId, Origin, Rng, World, network::Site};
+use crate::world::{
+    Alarm, AnswerBody, Answered, CallBody, CallId, HostId, Origin, Rng, World, network::Site,
+};
 
 /// An unanswered registration is repeated after this.
 const REPEAT_AFTER: Duration = Duration::from_millis(500);
@@ -112,7 +114,8 @@ impl Operator {
             return Ok(());
         }
         let Some(host) = self.joining.remove(&answered.id) else { return Ok(()) };
-        if let AnswerBody::Placement(Ok(PlacementAnswer::Registered { store_id, settings, stores })) = answered.body
+        if let AnswerBody::Placement(Ok(PlacementAnswer::Registered { store_id, settings, stores })) =
+            answered.body
             && !world.has_origin(host)
         {
             world.found(host, Origin::Join(settings.cluster_id, store_id), stores);

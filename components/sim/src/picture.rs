@@ -48,7 +48,12 @@ fn of_store(world: &World, host: HostId) -> Option<StorePicture> {
         of_peer(world, host, peer, state, &*snapshot)
     });
     let ident = store.ident();
-    Some(StorePicture { id: ident.store_id, incarnation: ident.incarnation, peers: peers.collect(), budget: None })
+    Some(StorePicture {
+        id: ident.store_id,
+        incarnation: ident.incarnation,
+        peers: peers.collect(),
+        budget: None,
+    })
 }
 
 fn of_peer(

@@ -210,8 +210,13 @@ impl Plan {
                 self.mend_later(world, Mend::Space(host), Duration::from_secs(4));
             }
             Kind::FailDisk => {
-                let faults =
-                    [DiskFault::LogWrite, DiskFault::LogSync, DiskFault::KvWrite, DiskFault::KvFlush, DiskFault::StageSync];
+                let faults = [
+                    DiskFault::LogWrite,
+                    DiskFault::LogSync,
+                    DiskFault::KvWrite,
+                    DiskFault::KvFlush,
+                    DiskFault::StageSync,
+                ];
                 let fault = self.rng.pick(&faults);
                 world.fail_disk(self.any(world), fault);
             }
@@ -224,26 +229,34 @@ impl Plan {
 
     fn partition(&mut self, world: &mut World, kind: Kind) {
         let hosts: Vec<_> = world.hosts().collect();
-        let both = |left: HostId, right: HostId| [(Site::Host(left), Site::Host(right)), (Site::Host(right), Site::Host(left))];
+        let both = |left: HostId, right: HostId| {
+            [(Site::Host(left), Site::Host(right)), (Site::Host(right), Site::Host(left))]
+        };
         let without = |one: HostId| hosts.iter().copied().filter(move |other| *other != one);
         let (links, longest): (Vec<_>, _) = match kind {
             Kind::Halves => {
                 let mut mixed = hosts.clone();
                 self.rng.shuffle(&mut mixed);
                 let (left, right) = mixed.split_at(1 + self.rng.place(hosts.len() - 1));
-                let links = left.iter().flat_map(|left| right.iter().flat_map(|right| both(*left, *right))).collect();
+                let links =
+                    left.iter().flat_map(|left| right.iter().flat_map(|right| both(*left, *right))).collect();
                 (links, Duration::from_secs(4))
             }
             Kind::OneWay => {
                 let one = if self.rng.happens(500) { self.leader(world) } else { self.any(world) };
                 let is_deaf = self.rng.happens(500);
                 let link = |other| {
-                    if is_deaf { (Site::Host(other), Site::Host(one)) } else { (Site::Host(one), Site::Host(other)) }
+                    if is_deaf {
+                        (Site::Host(other), Site::Host(one))
+                    } else {
+                        (Site::Host(one), Site::Host(other))
+                    }
                 };
                 (without(one).map(link).collect(), Duration::from_secs(4))
             }
             Kind::CutClient => {
-                let (client, host) = (Site::Client(self.rng.place(self.client_count)), Site::Host(self.any(world)));
+                let (client, host) =
+                    (Site::Client(self.rng.place(self.client_count)), Site::Host(self.any(world)));
                 let link = if self.rng.happens(500) { (client, host) } else { (host, client) };
                 (vec![link], Duration::from_secs(4))
             }

@@ -194,7 +194,9 @@ impl Run {
                 },
                 Step::Alarm(Alarm::Client(at, number)) => self.clients.on_alarm(&mut self.world, at, number),
                 Step::Alarm(Alarm::Operator(number)) => self.operator.on_alarm(&mut self.world, number),
-                Step::Alarm(Alarm::Fault(number)) => self.plan.on_alarm(&mut self.world, &mut self.operator, number),
+                Step::Alarm(Alarm::Fault(number)) => {
+                    self.plan.on_alarm(&mut self.world, &mut self.operator, number)
+                }
             }
         }
     }
@@ -223,7 +225,8 @@ impl Run {
 
 impl Totals {
     /// The names of the columns of [`Totals`]' display.
-    pub const HEADER: &str = "   time    steps    ops     ok faults crash power pause  part trans  snap elect    ts  stop";
+    pub const HEADER: &str =
+        "   time    steps    ops     ok faults crash power pause  part trans  snap elect    ts  stop";
 
     /// Adds another run's.
     pub fn add(&mut self, other: &Totals) {

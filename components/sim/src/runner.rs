@@ -40,7 +40,9 @@ pub fn run_seed(seed: u64, goal: Goal, is_trace_kept: bool) -> SeedEnd {
         }
         Err(payload) => {
             let said = payload.downcast_ref::<String>().map(String::as_str);
-            let said = said.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("something that is no text");
+            let said = said
+                .or_else(|| payload.downcast_ref::<&str>().copied())
+                .unwrap_or("something that is no text");
             let failure = Some(format!("a panic: {said}"));
             SeedEnd { seed, totals: Totals::default(), digest: 0, trace: None, failure }
         }

@@ -21,13 +21,29 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("transport", &["types", "raft", "store", "telemetry", "proto"]),
     ("client", &["types", "proto"]),
     ("ctl", &["types", "client", "proto"]),
-    ("sim", &["types", "raft", "kv", "engine", "actor", "store", "placement", "client", "check", "engine_rocks"]),
+    (
+        "sim",
+        &["types", "raft", "kv", "engine", "actor", "store", "placement", "client", "check", "engine_rocks"],
+    ),
     ("bench", &["types", "client", "check", "telemetry", "proto"]),
     (
         "server",
         &[
-            "types", "raft", "proto", "engine", "actor", "telemetry", "kv", "check", "store", "placement",
-            "engine_rocks", "transport", "client", "ctl", "bench",
+            "types",
+            "raft",
+            "proto",
+            "engine",
+            "actor",
+            "telemetry",
+            "kv",
+            "check",
+            "store",
+            "placement",
+            "engine_rocks",
+            "transport",
+            "client",
+            "ctl",
+            "bench",
         ],
     ),
     ("tests", &["types", "proto", "check", "client"]),
@@ -37,7 +53,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
 fn manifests() -> BTreeMap<String, toml::Table> {
     let manifests = files(&["Cargo.toml"]).into_iter().filter(|path| *path != root().join("Cargo.toml"));
     let parse = |path: std::path::PathBuf| {
-        let table: toml::Table = read(&path).parse().unwrap_or_else(|error| panic!("{}: {error}", relative(&path)));
+        let table: toml::Table =
+            read(&path).parse().unwrap_or_else(|error| panic!("{}: {error}", relative(&path)));
         let name = table["package"]["name"].as_str().expect("a package has a name").to_owned();
         (name, table)
     };
@@ -45,7 +62,11 @@ fn manifests() -> BTreeMap<String, toml::Table> {
 }
 
 fn imports(manifest: &toml::Table, section: &str) -> BTreeSet<String> {
-    manifest.get(section).and_then(toml::Value::as_table).map(|table| table.keys().cloned().collect()).unwrap_or_default()
+    manifest
+        .get(section)
+        .and_then(toml::Value::as_table)
+        .map(|table| table.keys().cloned().collect())
+        .unwrap_or_default()
 }
 
 #[test]

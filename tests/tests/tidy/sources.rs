@@ -6,9 +6,19 @@ use crate::{assert_none, files, read, relative};
 
 /// Crates that may touch clocks, threads, sockets and the runtime.
 const SHELLS: &[&str] = &[
-    "components/engine_rocks", "components/transport", "components/telemetry", "components/client", "components/ctl",
-    "components/sim/src/bin", "components/sim/src/runner", "components/sim/tests", "components/actor/src/pool.rs",
-    "server", "bench", "tests", "components/engine/src/conformance",
+    "components/engine_rocks",
+    "components/transport",
+    "components/telemetry",
+    "components/client",
+    "components/ctl",
+    "components/sim/src/bin",
+    "components/sim/src/runner",
+    "components/sim/tests",
+    "components/actor/src/pool.rs",
+    "server",
+    "bench",
+    "tests",
+    "components/engine/src/conformance",
 ];
 
 /// The only files of deterministic crates that may know protobuf.
@@ -18,7 +28,10 @@ const CODECS: &[&str] = &["components/store/src/codec.rs", "components/placement
 const VAGUE: &[&str] = &["Manager", "Util", "Utils", "Helper", "Helpers", "Common", "Misc", "Shard"];
 
 fn sources() -> impl Iterator<Item = (String, String)> {
-    files(&[".rs"]).into_iter().map(|path| (relative(&path), read(&path))).filter(|(name, _)| !name.contains("/tidy/"))
+    files(&[".rs"])
+        .into_iter()
+        .map(|path| (relative(&path), read(&path)))
+        .filter(|(name, _)| !name.contains("/tidy/"))
 }
 
 /// Names of the items that a line declares.
@@ -44,11 +57,14 @@ fn only_shells_opt_out_of_determinism() {
 
 #[test]
 fn protobuf_stays_at_the_border() {
-    let rooms = ["components/store/src", "components/placement/src", "components/kv/src", "components/raft/src"];
+    let rooms =
+        ["components/store/src", "components/placement/src", "components/kv/src", "components/raft/src"];
     let violations: Vec<_> = sources()
         .filter(|(name, _)| rooms.iter().any(|room| name.starts_with(room)))
         .filter(|(name, _)| !CODECS.iter().any(|codec| name.starts_with(codec)))
-        .filter(|(_, source)| source.lines().any(|line| line.trim_start().starts_with("use proto") || line.contains(" proto::")))
+        .filter(|(_, source)| {
+            source.lines().any(|line| line.trim_start().starts_with("use proto") || line.contains(" proto::"))
+        })
         .map(|(name, _)| name)
         .collect();
     assert_none("files that import proto", &violations);
@@ -57,7 +73,12 @@ fn protobuf_stays_at_the_border() {
 #[test]
 fn nothing_is_left_unfinished() {
     // Assembled, so that this file does not find itself.
-    let words = [["FIX", "ME"].concat(), ["to", "do!("].concat(), ["unimple", "mented!("].concat(), ["#[ign", "ore"].concat()];
+    let words = [
+        ["FIX", "ME"].concat(),
+        ["to", "do!("].concat(),
+        ["unimple", "mented!("].concat(),
+        ["#[ign", "ore"].concat(),
+    ];
     let mut violations = Vec::new();
     for (name, source) in sources() {
         for (number, line) in source.lines().enumerate() {

@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use store::{StoreMessage, Unreachable};
 use types::StoreId;
 
-use super::{HostId, Moment, call::{Answered, Call}, pool::Ticket};
+use super::{
+    HostId, Moment,
+    call::{Answered, Call},
+    pool::Ticket,
+};
 
 /// Something that is going to happen.
 pub(crate) enum Event {

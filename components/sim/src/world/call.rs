@@ -89,6 +89,8 @@ impl Answers {
 
     pub(crate) fn placement_responder(&self, id: CallId) -> placement::Responder {
         let answers = self.clone();
-        placement::Responder::new(move |result| answers.answers.lock().push((id, AnswerBody::Placement(result))))
+        placement::Responder::new(move |result| {
+            answers.answers.lock().push((id, AnswerBody::Placement(result)))
+        })
     }
 }

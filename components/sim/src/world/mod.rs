@@ -26,15 +26,6 @@ use placement::StoreRecord;
 use store::{Lane, RegionPicture, SnapshotMessage, SnapshotStatus, Store, StoreMessage, Unreachable};
 use types::{Incarnation, RegionId, StoreId};
 
-use self::{
-    agenda::{Agenda, Event, HostEvent},
-    clock::MachineClock,
-    host::Host,
-    network::{Fate, Network, Rates, Site},
-    pool::{Next, Ticket, draw_mail_max, draw_wake_delay},
-    process::{Birth, Process},
-    summary::Summary,
-};
 pub use self::{
     agenda::Alarm,
     call::{AnswerBody, Answered, Call, CallBody, CallId},
@@ -43,6 +34,15 @@ pub use self::{
     rng::Rng,
     time::Moment,
     trace::Trace,
+};
+use self::{
+    agenda::{Agenda, Event, HostEvent},
+    clock::MachineClock,
+    host::Host,
+    network::{Fate, Network, Rates, Site},
+    pool::{Next, Ticket, draw_mail_max, draw_wake_delay},
+    process::{Birth, Process},
+    summary::Summary,
 };
 
 /// Names a machine, from zero on.
@@ -146,7 +146,8 @@ impl World {
     #[must_use]
     pub fn leader_of(&self, region_id: RegionId) -> Option<(HostId, RegionPicture)> {
         let pictures = self.hosts().filter_map(|host| Some((host, self.store(host)?.region(region_id)?)));
-        let leaders = pictures.filter(|(_, picture)| picture.leader.is_some_and(|leader| leader.id == picture.peer.id));
+        let leaders =
+            pictures.filter(|(_, picture)| picture.leader.is_some_and(|leader| leader.id == picture.peer.id));
         leaders.max_by_key(|(_, picture)| picture.term)
     }
 
@@ -244,7 +245,8 @@ impl World {
             Event::Start(host) => self.start(host),
             Event::Resume(host, number) => self.resume(host, number),
             Event::Answer(answered) => {
-                self.trace.line(self.now, format_args!("answer to call {}: {:?}", answered.id.0, answered.body));
+                self.trace
+                    .line(self.now, format_args!("answer to call {}: {:?}", answered.id.0, answered.body));
                 Step::Answer(answered)
             }
             Event::Alarm(alarm) => Step::Alarm(alarm),
@@ -268,7 +270,8 @@ impl World {
             HostEvent::Frame { generation, from, messages } => self.frame(id, generation, from, messages),
             HostEvent::Unreachable { generation, store, how } => {
                 if let Some(process) = self.hosts[id.0].process_of(generation) {
-                    self.trace.line(self.now, format_args!("host {} cannot reach store {store}: {how:?}", id.0));
+                    self.trace
+                        .line(self.now, format_args!("host {} cannot reach store {store}: {how:?}", id.0));
                     process.store.on_unreachable(store, how);
                 }
             }
@@ -311,7 +314,8 @@ impl World {
             return;
         }
         if let Some(process) = &host.process {
-            self.trace.line(self.now, format_args!("host {} hears store {from}: {}", id.0, Summary(&messages)));
+            self.trace
+                .line(self.now, format_args!("host {} hears store {from}: {}", id.0, Summary(&messages)));
             process.store.receive(from, messages);
             return;
         }

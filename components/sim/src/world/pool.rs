@@ -262,7 +262,9 @@ mod tests {
         pair.mailboxes[0].send(0);
         let ticket = pair.pool.take_woken()[0];
         let taken_at = pair.clock.now();
-        let Some(Next::Works(ticket)) = pair.pool.look(ticket, usize::MAX, &*pair.clock) else { panic!("it has mail") };
+        let Some(Next::Works(ticket)) = pair.pool.look(ticket, usize::MAX, &*pair.clock) else {
+            panic!("it has mail")
+        };
         pair.clock.set_true_now(Moment(3_000_000_000));
         pair.mailboxes[0].send(7);
         assert_eq!(pair.pool.take_woken(), []);

@@ -136,7 +136,13 @@ fn identity(log: &dyn LogEngine, origin: Origin) -> engine::Result<StoreIdent> {
 
 /// What a store says of itself.
 pub(crate) fn record(address: String, id: StoreId, incarnation: Incarnation) -> StoreRecord {
-    StoreRecord { id, address, incarnation, version: env!("CARGO_PKG_VERSION").to_owned(), ..StoreRecord::default() }
+    StoreRecord {
+        id,
+        address,
+        incarnation,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..StoreRecord::default()
+    }
 }
 
 impl Wire {

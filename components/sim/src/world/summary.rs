@@ -37,16 +37,22 @@ fn raft(f: &mut fmt::Formatter<'_>, envelope: &RaftEnvelope) -> fmt::Result {
             let chain = entries.last().map_or(prev.chain, |entry| entry.chain);
             write!(f, "append ({}, {last}] c{commit} n{} {:08x}", prev.index, stamp.nonce, chain.0 >> 96)
         }
-        MessageBody::AppendAccepted { match_index, stamp } => write!(f, "accepted {match_index} n{}", stamp.nonce),
+        MessageBody::AppendAccepted { match_index, stamp } => {
+            write!(f, "accepted {match_index} n{}", stamp.nonce)
+        }
         MessageBody::AppendRejected { prev_index, last_index, hint, .. } => {
             write!(f, "rejected {prev_index}, last {last_index}, hint {}", hint.index)
         }
         MessageBody::Heartbeat { commit, stamp } => write!(f, "heartbeat c{commit} n{}", stamp.nonce),
-        MessageBody::HeartbeatResponse { stamp, last_index } => write!(f, "follows n{} l{last_index}", stamp.nonce),
+        MessageBody::HeartbeatResponse { stamp, last_index } => {
+            write!(f, "follows n{} l{last_index}", stamp.nonce)
+        }
         MessageBody::VoteRequest { is_pre_vote, is_forced, last_index, last_term } => {
             write!(f, "vote? pre {is_pre_vote} forced {is_forced} last {last_index}@{last_term}")
         }
-        MessageBody::VoteResponse { is_pre_vote, is_granted } => write!(f, "vote {is_granted} pre {is_pre_vote}"),
+        MessageBody::VoteResponse { is_pre_vote, is_granted } => {
+            write!(f, "vote {is_granted} pre {is_pre_vote}")
+        }
         MessageBody::Snapshot { meta } => write!(f, "snapshot {}", meta.position.index),
         MessageBody::TimeoutNow => f.write_str("timeout now"),
         MessageBody::ReadIndexRequest { id } => write!(f, "read index? {id}"),
@@ -63,7 +69,9 @@ fn snapshot(f: &mut fmt::Formatter<'_>, message: &SnapshotMessage) -> fmt::Resul
             write!(f, "chunk {}/{} last {}: {:016x}", chunk.id, chunk.number, chunk.is_last, chunk.checksum)
         }
         SnapshotMessage::Ack(ack) => match &ack.status {
-            SnapshotStatus::Continue { next_chunk } => write!(f, "snapshot {}: go on from {next_chunk}", ack.id),
+            SnapshotStatus::Continue { next_chunk } => {
+                write!(f, "snapshot {}: go on from {next_chunk}", ack.id)
+            }
             SnapshotStatus::Done => write!(f, "snapshot {}: done", ack.id),
             SnapshotStatus::Refused(reason) => write!(f, "snapshot {}: refused, {reason}", ack.id),
         },
