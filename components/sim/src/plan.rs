@@ -143,10 +143,10 @@ impl Plan {
             return;
         }
         if number != NEXT {
-            return match self.mends.remove(&number) {
-                Some(mend) => self.mend(world, mend),
-                None => {}
-            };
+            if let Some(mend) = self.mends.remove(&number) {
+                self.mend(world, mend);
+            }
+            return;
         }
         let kind = self.draw_kind();
         world.note(format_args!("fault {kind:?}"));
@@ -264,7 +264,20 @@ impl Plan {
                 let leader = self.leader(world);
                 (without(leader).flat_map(|other| both(leader, other)).collect(), Duration::from_secs(4))
             }
-            _ => {
+            Kind::Crash
+            | Kind::CrashLeader
+            | Kind::PowerLoss
+            | Kind::PowerLossAll
+            | Kind::Pause
+            | Kind::Suspend
+            | Kind::Lag
+            | Kind::JumpClock
+            | Kind::DriftClock
+            | Kind::SlowDisk
+            | Kind::HangDisk
+            | Kind::FullDisk
+            | Kind::FailDisk
+            | Kind::Transfer => {
                 let leader = self.leader(world);
                 let followers: Vec<_> = without(leader).collect();
                 let one = self.rng.pick(&followers);

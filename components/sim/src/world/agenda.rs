@@ -36,7 +36,7 @@ pub(crate) enum HostEvent {
     /// The connection to another store breaks, or is refused.
     Unreachable { generation: u64, store: StoreId, how: Unreachable },
     /// A client's call arrives.
-    Call(Call),
+    Call(Box<Call>),
 }
 
 /// A reminder.

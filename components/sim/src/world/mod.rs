@@ -212,7 +212,7 @@ impl World {
             // A call is never repeated by the network: a connection that breaks ends it.
             Fate::Arrives(arrivals) => {
                 let call = Call { id, from, body };
-                self.agenda.add(arrivals[0], Event::Host(to, HostEvent::Call(call)));
+                self.agenda.add(arrivals[0], Event::Host(to, HostEvent::Call(Box::new(call))));
             }
             Fate::Lost | Fate::Cut => {}
         }
@@ -275,7 +275,7 @@ impl World {
                     process.store.on_unreachable(store, how);
                 }
             }
-            HostEvent::Call(call) => self.arrive(id, call),
+            HostEvent::Call(call) => self.arrive(id, *call),
         }
         self.settle(id)
     }
