@@ -116,19 +116,20 @@ impl FrameMaker {
     /// Messages for one frame; what cannot be sent at all is dropped.
     fn collect(&mut self) -> Vec<wire::StoreMessage> {
         let mut messages = Vec::with_capacity(self.pending.len());
-        let mut bytes = 0;
+        let (mut bytes, mut dropped_bytes) = (0, 0);
         while let Some(message) = self.pending.front() {
             let size = size_of(message);
             if !messages.is_empty() && bytes + size > FRAME_BYTES_MAX {
                 break;
             }
             let message = self.pending.pop_front().expect("the front was just looked at");
-            bytes += size;
             if size > MESSAGE_BYTES_MAX {
+                dropped_bytes += size;
                 tracing::error!(size, "a message is too large for any frame");
                 self.metrics.on_dropped(DropReason::TooLarge, 1);
                 continue;
             }
+            bytes += size;
             match codec::encode(message) {
                 Ok(message) => messages.push(message),
                 Err(error) => {
@@ -137,7 +138,7 @@ impl FrameMaker {
                 }
             }
         }
-        self.queue.release(self.generation, bytes);
+        self.queue.release(self.generation, bytes + dropped_bytes);
         messages
     }
 
