@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// How long a run may take beyond its minimum until it has seen enough operations and faults.
-const EXTRA: Duration = Duration::from_secs(60);
+const EXTRA: Duration = Duration::from_secs(300);
 
 /// Without faults, every client must get an operation done within this.
 const RECOVERY_MAX: Duration = Duration::from_secs(10);
