@@ -53,7 +53,7 @@ impl Options {
     pub(crate) fn log(&self) -> Result<rocksdb::Options> {
         // A row's place in the memtable is searched from that of the last row with the same nine bytes (kind and region)
         // on, as entries are appended. This takes a quarter off the CPU time of small batches.
-        let mut options = self.common("memtable_insert_with_hint_prefix_extractor=rocksdb.FixedPrefix.9")?;
+        let mut options = self.shared("memtable_insert_with_hint_prefix_extractor=rocksdb.FixedPrefix.9")?;
         // RocksDB's default would drop everything behind the first damage, of every region, and say nothing.
         options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
         options.set_track_and_verify_wals_in_manifest(true);
@@ -77,7 +77,7 @@ impl Options {
         // Without this a drop would flush. It would do no harm, but a stop that was not graceful had better be the same
         // as a crash in every respect that tests can see. The other bound keeps reads fast among many deleted ranges.
         let mut options =
-            self.common("avoid_flush_during_shutdown=true;memtable_max_range_deletions=2000")?;
+            self.shared("avoid_flush_during_shutdown=true;memtable_max_range_deletions=2000")?;
         options.set_write_buffer_size(self.kv_memtable_bytes);
         options.set_max_write_buffer_number(self.kv_memtable_count.into());
         options.set_compression_type(DBCompressionType::Lz4);
@@ -89,7 +89,7 @@ impl Options {
         Ok(options)
     }
 
-    fn common(&self, extra: &str) -> Result<rocksdb::Options> {
+    fn shared(&self, extra: &str) -> Result<rocksdb::Options> {
         let mut options = rocksdb::Options::default()
             .get_options_from_string(extra)
             .map_err(|failure| error::of(Operation::Open, failure))?;
