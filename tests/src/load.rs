@@ -109,7 +109,7 @@ async fn drive(shared: Arc<Shared>, id: u64, keys: u64) {
         // A fixed walk over the keys, three writes to a read; which client meets which is left to timing.
         number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let key = (number >> 33) % keys;
-        let operation = if (number >> 20) % 4 == 0 {
+        let operation = if (number >> 20).is_multiple_of(4) {
             Operation::Get
         } else {
             let value = shared.next_value.fetch_add(1, Ordering::Relaxed);
