@@ -1,6 +1,7 @@
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
+    clippy::print_stderr,
     reason = "I/O shell: real processes, real time"
 )]
 //! What the tests of real processes share: stores as child processes, and load whose history is checked.

@@ -1,7 +1,7 @@
 //! What must hold at every moment, and what must hold at the end.
 //!
 //! After every event the peers of the store at which it happened are looked at: who leads, who holds a lease, what was
-//! applied. Every [`PICTURE_EVENTS`] events, and around each start of a store, the whole catalogue of [`check::cluster`]
+//! applied. Every `PICTURE_EVENTS` events, and around each start of a store, the whole catalogue of [`check::cluster`]
 //! sees a full picture, with what is on the disks and a digest of the data.
 
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
