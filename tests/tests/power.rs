@@ -1,6 +1,7 @@
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
+    clippy::print_stdout,
     reason = "I/O shell: real processes, real time"
 )]
 //! Real stores on disks that forget what was not fsynced.

@@ -1,6 +1,7 @@
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
+    clippy::print_stdout,
     reason = "I/O shell: real processes, real time"
 )]
 //! Real stores under load while they are killed and stopped: no acknowledged write is lost, no read is wrong.
