@@ -90,7 +90,10 @@ impl Peer {
         metrics::counter!(telemetry::names::PROPOSE_REQUESTS).increment(requests.len() as u64);
         let payload = codec::encode_command(LogCommand { wall: now.wall, requests });
         match self.group.propose(now.monotonic, payload) {
-            Ok((index, term)) => self.track(index, term, responders),
+            Ok((index, term)) => {
+                metrics::counter!(telemetry::names::PROPOSE_ENTRIES).increment(1);
+                self.track(index, term, responders);
+            }
             Err(error) => {
                 let error = match error {
                     raft::Error::ProposalDropped(reason) => busy(reason),

@@ -109,6 +109,10 @@ impl SnapshotWorker {
             .stage_append(&file, &chunk.pairs)
             .and_then(|()| if chunk.is_last { self.shared.kv.stage_sync(&file) } else { Ok(()) });
         if let Err(error) = staged {
+            if !matches!(error, engine::Error::DiskFull { .. }) {
+                // The engine is poisoned: a store that goes on would acknowledge what it cannot apply.
+                (self.shared.fatal)(&format!("stage a snapshot: {error}"));
+            }
             self.give_up(key);
             return self.ack(from, chunk.id, SnapshotStatus::Refused(error.to_string()));
         }
