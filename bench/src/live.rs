@@ -10,6 +10,8 @@ use crate::record::Second;
 const HEADER: &str = "    time  ops/s(now) ops/s(cum)     MB/s      p50      p95      p99    p99.9      max    err  undet   inflt      lag";
 /// The header comes again after so many lines.
 const HEADER_EVERY: usize = 20;
+/// Shorter seconds are in the report only.
+const LENGTH_SECONDS_MIN: f64 = 0.5;
 
 /// Prints one line a second to standard error.
 pub(crate) struct Live {
@@ -23,7 +25,8 @@ impl Live {
     }
 
     pub(crate) fn on_second(&mut self, second: &Second) {
-        if !self.is_enabled {
+        // What is left behind the last whole second would look like a different rate.
+        if !self.is_enabled || second.length_seconds < LENGTH_SECONDS_MIN {
             return;
         }
         let mut out = io::stderr().lock();

@@ -273,7 +273,7 @@ impl Recorder {
         self.series.push(Second {
             at_seconds: now.as_secs_f64(),
             length_seconds: now.saturating_sub(current.began).as_secs_f64(),
-            is_warmup: now <= self.warmup,
+            is_warmup: current.began < self.warmup,
             done_count: current.done_count,
             bytes: current.bytes,
             failed_count: current.failed_count,

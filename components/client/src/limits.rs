@@ -7,8 +7,11 @@ pub const BATCH_KEYS_MAX: usize = 1_024;
 /// Bytes of keys and values in one call of a batch, save where a single pair is larger: far below the largest entry
 /// that a store takes.
 pub const BATCH_BYTES_MAX: usize = 256 * 1024;
-/// Pairs that one call of a scan asks for: an answer of 1 KiB values stays near 1 MiB.
-pub const SCAN_PAGE_MAX: u32 = 1_024;
+/// Pairs that one call of a read asks for.
+pub const PAIRS_MAX: u32 = 1_024;
+/// Bytes that a page of a scan is meant to have, once it is known how large its pairs are: an answer that is too large for
+/// one message is refused.
+pub const PAGE_BYTES: usize = 1024 * 1024;
 /// Calls of one operation that are under way at once.
 pub const CALLS_IN_FLIGHT_MAX: usize = 32;
 /// Retries in a row without a delay: two stores that each take the other for the leader must not be asked in a loop.

@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use types::{Command, CompareAndSwap, KeyRange, Pair, Query, Scan};
 
-use crate::limits::{BATCH_BYTES_MAX, BATCH_KEYS_MAX, SCAN_PAGE_MAX};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_KEYS_MAX};
 
 /// What an application can ask for. Unlike a [`Command`] or a [`Query`], it may span several regions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,14 +149,19 @@ impl Work {
     }
 
     /// Keeps what one call to the region with `range` can do, and returns the rest. The region holds [`Work::position`].
-    /// A scan is not cut: it is a cursor (see [`Work::page`]).
-    pub(super) fn cut(&mut self, range: &KeyRange) -> Option<Work> {
+    /// A read asks for `pairs_max` pairs at the most. A scan is not cut: it is a cursor (see [`Work::page`]).
+    pub(super) fn cut(&mut self, range: &KeyRange, pairs_max: u32) -> Option<Work> {
         match self {
-            Work::BatchGet { keys } => cut_keys(keys, range).map(|keys| Work::BatchGet { keys }),
-            Work::BatchDelete { keys } => cut_keys(keys, range).map(|keys| Work::BatchDelete { keys }),
+            Work::BatchGet { keys } => {
+                let keys_max = usize::try_from(pairs_max).unwrap_or(usize::MAX).min(BATCH_KEYS_MAX);
+                cut_keys(keys, range, keys_max).map(|keys| Work::BatchGet { keys })
+            }
+            Work::BatchDelete { keys } => {
+                cut_keys(keys, range, BATCH_KEYS_MAX).map(|keys| Work::BatchDelete { keys })
+            }
             Work::BatchPut { pairs } => {
                 let sizes = pairs.iter().map(|pair| (&pair.key, pair.key.len() + pair.value.len()));
-                let count = batch_prefix(sizes, range);
+                let count = batch_prefix(sizes, range, BATCH_KEYS_MAX);
                 let rest = pairs.split_off(count);
                 (!rest.is_empty()).then_some(Work::BatchPut { pairs: rest })
             }
@@ -174,11 +179,11 @@ impl Work {
     }
 
     /// What the next call to the region with `range` asks: the work itself, or the next page of a scan.
-    pub(super) fn page(&self, range: &KeyRange) -> Work {
+    pub(super) fn page(&self, range: &KeyRange, pairs_max: u32) -> Work {
         match self {
             Work::Scan(scan) => Work::Scan(Scan {
                 range: scan.range.intersection(range),
-                limit: scan.limit.min(SCAN_PAGE_MAX),
+                limit: scan.limit.min(pairs_max),
                 ..scan.clone()
             }),
             Work::Get { .. }
@@ -228,16 +233,20 @@ fn cut_range(own: &mut KeyRange, region: &KeyRange) -> Option<KeyRange> {
     (!is_inside).then_some(rest)
 }
 
-fn cut_keys(keys: &mut Vec<Bytes>, range: &KeyRange) -> Option<Vec<Bytes>> {
-    let count = batch_prefix(keys.iter().map(|key| (key, key.len())), range);
+fn cut_keys(keys: &mut Vec<Bytes>, range: &KeyRange, keys_max: usize) -> Option<Vec<Bytes>> {
+    let count = batch_prefix(keys.iter().map(|key| (key, key.len())), range, keys_max);
     let rest = keys.split_off(count);
     (!rest.is_empty()).then_some(rest)
 }
 
 /// How many of the sorted keys one call to the region takes; one at least.
-fn batch_prefix<'a>(sizes: impl Iterator<Item = (&'a Bytes, usize)>, range: &KeyRange) -> usize {
+fn batch_prefix<'a>(
+    sizes: impl Iterator<Item = (&'a Bytes, usize)>,
+    range: &KeyRange,
+    keys_max: usize,
+) -> usize {
     let mut size_bytes = 0;
-    let fitting = sizes.take(BATCH_KEYS_MAX).take_while(|(key, len)| {
+    let fitting = sizes.take(keys_max).take_while(|(key, len)| {
         size_bytes += len;
         (size_bytes == *len || size_bytes <= BATCH_BYTES_MAX)
             && (range.end_key.is_empty() || **key < range.end_key)

@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use types::Region;
 
 use super::{
     Action, Answer, CallError, Cause, Instant, Next, Operation, PartId, RegionCache, Reply, Stage, Target,
     Work, work,
 };
-use crate::core::RegionError;
+use crate::{
+    core::RegionError,
+    limits::{PAGE_BYTES, PAIRS_MAX},
+};
 
 /// What an error makes of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +47,10 @@ impl Operation {
             Err(error) => {
                 let verdict = judge(cache, &target, &error);
                 part.refused = casts_doubt(&error).then_some(target.peer.id);
+                if matches!(error, CallError::Region(RegionError::Other(_))) {
+                    // The protocol has no word for an answer that is too large: perhaps it was that.
+                    part.pairs_max = (part.pairs_max / 4).max(1);
+                }
                 self.on_error(now, id, verdict, Cause::from(error), actions);
             }
         }
@@ -54,18 +62,19 @@ impl Operation {
         }
         let part = &mut self.parts[id.0];
         let is_over = match (&mut part.work, &target.page, &reply) {
-            (Work::Scan(scan), Work::Scan(page), Reply::Read(Answer::Pairs(pairs))) => {
+            (Work::Scan(scan), Some(page), Reply::Read(Answer::Pairs(pairs))) => {
                 let last_key = pairs.last().map(|(key, _)| key);
                 let count = u32::try_from(pairs.len()).unwrap_or(u32::MAX);
                 // A cursor that is moved by a key outside the page might never arrive.
                 if count > page.limit || last_key.is_some_and(|key| !page.range.contains_key(key)) {
                     return self.fail(id, Cause::Malformed("it has pairs that were not asked for"));
                 }
+                part.pairs_max = pairs_of_size(pairs).unwrap_or(part.pairs_max);
                 !work::advance(scan, page, count, last_key)
             }
             _ => true,
         };
-        if let Err(cause) = self.gather.add(&target.page, reply) {
+        if let Err(cause) = self.gather.add(&part.work, reply) {
             part.is_unknown = true;
             return self.fail(id, cause);
         }
@@ -105,6 +114,13 @@ impl Operation {
         };
         self.try_again(id, next, cause, actions);
     }
+}
+
+/// How many pairs like these make a page.
+fn pairs_of_size(pairs: &[(Bytes, Bytes)]) -> Option<u32> {
+    let size_bytes: usize = pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
+    let count = PAGE_BYTES.checked_mul(pairs.len())?.checked_div(size_bytes)?;
+    Some(u32::try_from(count).unwrap_or(u32::MAX).clamp(1, PAIRS_MAX))
 }
 
 /// Whether an error speaks against the peer being the leader, so that the next attempt had better ask another.

@@ -17,7 +17,7 @@
 
 use std::collections::VecDeque;
 
-use types::{Answer, Instant, Peer, PeerId};
+use types::{Answer, Instant, Peer, PeerId, Scan};
 
 use super::{
     Call, CallError, Position, RegionCache, Reply, RetryPolicy, Route, Work,
@@ -25,7 +25,10 @@ use super::{
     retry::{Budget, Next},
     work,
 };
-use crate::{Cause, Error, Result, limits::CALLS_IN_FLIGHT_MAX};
+use crate::{
+    Cause, Error, Result,
+    limits::{CALLS_IN_FLIGHT_MAX, PAIRS_MAX},
+};
 
 mod answer;
 #[cfg(test)]
@@ -114,6 +117,8 @@ struct Part {
     work: Work,
     stage: Stage,
     budget: Budget,
+    /// Pairs that a call of a read asks for at the most: an answer that is too large is refused, not cut short.
+    pairs_max: u32,
     /// The peer that the last attempt asked in vain.
     refused: Option<PeerId>,
     /// Whether an attempt has left the client.
@@ -142,8 +147,8 @@ enum Stage {
 struct Target {
     route: Route,
     peer: Peer,
-    /// What was asked: of a scan, one page.
-    page: Work,
+    /// Of a scan: the page that was asked for.
+    page: Option<Scan>,
 }
 
 impl Operation {
@@ -270,21 +275,16 @@ impl Operation {
             actions.push(Action::LookUp { part: id, position, newer_than: cache.last_stamp() });
             return;
         };
-        let rest = part.work.cut(&route.region.range);
-        let page = part.work.page(&route.region.range);
-        actions.push(Action::Send {
-            part: id,
-            call: Call { region: route.region.clone(), peer, work: page.clone() },
-        });
+        let rest = part.work.cut(&route.region.range, part.pairs_max);
+        let work = part.work.page(&route.region.range, part.pairs_max);
+        let page = if let Work::Scan(scan) = &work { Some(scan.clone()) } else { None };
         part.stage = Stage::Calling(Target { route: route.clone(), peer, page });
+        actions.push(Action::Send { part: id, call: Call { region: route.region.clone(), peer, work } });
         self.calling_count += 1;
         if let Some(rest) = rest {
             // What an earlier attempt may have done with the whole, it may have done with each half.
-            let half = Part {
-                budget: self.parts[id.0].budget,
-                is_unknown: self.parts[id.0].is_unknown,
-                ..Part::new(rest)
-            };
+            let Part { budget, pairs_max, is_unknown, .. } = self.parts[id.0];
+            let half = Part { budget, pairs_max, is_unknown, ..Part::new(rest) };
             self.add_part(half);
         }
     }
@@ -322,6 +322,7 @@ impl Part {
             work,
             stage: Stage::ToRoute,
             budget: Budget::default(),
+            pairs_max: PAIRS_MAX,
             refused: None,
             is_sent: false,
             is_unknown: false,

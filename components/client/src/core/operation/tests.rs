@@ -291,6 +291,13 @@ fn reply_of(words: &[&str]) -> Reply {
             let count: u32 = count.parse().unwrap();
             Reply::Read(Answer::Pairs((0..count).map(|n| (key(&format!("k{n:04}")), Bytes::new())).collect()))
         }
+        ["large", count, value_bytes] => {
+            let value = Bytes::from(vec![0; value_bytes.parse().unwrap()]);
+            let count: u32 = count.parse().unwrap();
+            Reply::Read(Answer::Pairs(
+                (0..count).map(|n| (key(&format!("k{n:03}")), value.clone())).collect(),
+            ))
+        }
         ["checksum", sum, pairs, bytes] => Reply::Read(Answer::Checksum {
             checksum: sum.parse().unwrap(),
             total_pairs: pairs.parse().unwrap(),
