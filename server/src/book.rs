@@ -23,8 +23,15 @@ const NONCE_ROW: &[u8] = b"registration-nonce";
 /// Where stores are.
 #[derive(Default)]
 pub(crate) struct AddressBook {
-    records: Mutex<BTreeMap<StoreId, StoreRecord>>,
+    entries: Mutex<Entries>,
     changes: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Entries {
+    records: BTreeMap<StoreId, StoreRecord>,
+    /// Placement has said who is there: nobody else is, whatever they say (a removed store may still run).
+    is_placements: bool,
 }
 
 /// What the log engine's local rows hold.
@@ -37,20 +44,21 @@ pub(crate) struct LocalRows {
 impl AddressBook {
     /// Every store, in order of id.
     pub(crate) fn records(&self) -> Vec<StoreRecord> {
-        self.records.lock().values().cloned().collect()
+        self.entries.lock().records.values().cloned().collect()
     }
 
     /// Where every store is, except those whose address is not known.
     pub(crate) fn addresses(&self) -> Vec<(StoreId, String)> {
-        let records = self.records.lock();
-        let known = records.values().filter(|record| !record.address.is_empty());
+        let entries = self.entries.lock();
+        let known = entries.records.values().filter(|record| !record.address.is_empty());
         known.map(|record| (record.id, record.address.clone())).collect()
     }
 
     /// Where one store is.
     pub(crate) fn address_of(&self, id: StoreId) -> Option<String> {
-        self.records
+        self.entries
             .lock()
+            .records
             .get(&id)
             .map(|record| record.address.clone())
             .filter(|address| !address.is_empty())
@@ -61,23 +69,30 @@ impl AddressBook {
         self.changes.subscribe()
     }
 
+    /// What the last run knew.
+    pub(crate) fn load(&self, stores: Vec<StoreRecord>) {
+        self.entries.lock().records = stores.into_iter().map(|record| (record.id, record)).collect();
+        self.changes.send_modify(|count| *count += 1);
+    }
+
     /// Placement's word: these are the stores. A newer incarnation's address that only a Hello has told is kept.
     pub(crate) fn replace(&self, stores: Vec<StoreRecord>) {
         {
-            let mut records = self.records.lock();
+            let mut entries = self.entries.lock();
+            entries.is_placements = true;
             let mut next: BTreeMap<_, _> = stores.into_iter().map(|record| (record.id, record)).collect();
             for (id, record) in &mut next {
-                if let Some(known) = records.get(id)
+                if let Some(known) = entries.records.get(id)
                     && known.incarnation > record.incarnation
                 {
                     record.address.clone_from(&known.address);
                     record.incarnation = known.incarnation;
                 }
             }
-            if *records == next {
+            if entries.records == next {
                 return;
             }
-            *records = next;
+            entries.records = next;
         }
         self.changes.send_modify(|count| *count += 1);
     }
@@ -85,8 +100,12 @@ impl AddressBook {
     /// A Hello's word: there is a store, and a start of it had this address.
     pub(crate) fn learn(&self, id: StoreId, address: &str, incarnation: Incarnation) {
         {
-            let mut records = self.records.lock();
-            let record = records.entry(id).or_insert_with(|| StoreRecord { id, ..StoreRecord::default() });
+            let mut entries = self.entries.lock();
+            if entries.is_placements && !entries.records.contains_key(&id) {
+                return;
+            }
+            let record =
+                entries.records.entry(id).or_insert_with(|| StoreRecord { id, ..StoreRecord::default() });
             let is_newer = incarnation > record.incarnation || record.address.is_empty();
             if !is_newer || (record.address == address && record.incarnation == incarnation) {
                 return;
@@ -230,7 +249,7 @@ mod tests {
     #[test]
     fn the_newest_incarnation_says_where_a_store_is() {
         let book = AddressBook::default();
-        book.replace(vec![record(1, "a:1", 3), record(2, "b:1", 1)]);
+        book.load(vec![record(1, "a:1", 3), record(2, "b:1", 1)]);
         book.learn(StoreId(1), "old:1", Incarnation(2));
         assert_eq!(book.address_of(StoreId(1)).as_deref(), Some("a:1"));
         book.learn(StoreId(1), "a:2", Incarnation(4));
@@ -240,6 +259,16 @@ mod tests {
         assert_eq!(book.addresses(), [(StoreId(1), "a:2".to_owned())]);
         book.replace(vec![record(1, "a:5", 5)]);
         assert_eq!(book.addresses(), [(StoreId(1), "a:5".to_owned())]);
+    }
+
+    #[test]
+    fn nobody_is_there_but_whom_placement_names() {
+        let book = AddressBook::default();
+        book.learn(StoreId(9), "z:1", Incarnation(1));
+        assert_eq!(book.address_of(StoreId(9)).as_deref(), Some("z:1"));
+        book.replace(vec![record(1, "a:1", 3)]);
+        book.learn(StoreId(9), "z:1", Incarnation(1));
+        assert_eq!(book.address_of(StoreId(9)), None);
     }
 
     #[test]

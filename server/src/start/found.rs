@@ -124,7 +124,7 @@ impl Founder {
         });
         let ident =
             founded.await.map_err(|failure| failure.to_string())?.map_err(|error| error.to_string())?;
-        self.state.book.replace(vec![own]);
+        self.state.book.load(vec![own]);
         tracing::info!(cluster = ident.cluster_id.0, "founded a cluster");
         Ok(Wish::Founded(ident.cluster_id))
     }
@@ -224,7 +224,7 @@ impl Founder {
         })
         .await?
         .map_err(|error| disk_failure(&error))?;
-        self.state.book.replace(answer.stores.into_iter().map(record_of).collect());
+        self.state.book.load(answer.stores.into_iter().map(record_of).collect());
         let (log, book) = (Arc::clone(&self.log), Arc::clone(&self.state.book));
         blocking(move || book.persist(&*log)).await?.map_err(|error| disk_failure(&error))?;
         tracing::info!(cluster = cluster_id.0, store = store_id.0, "joined a cluster");

@@ -124,7 +124,7 @@ impl Parts {
         let (store, mut actors) =
             Store::open(config, ident, ports, ActorId(0)).map_err(|error| failed(&error))?;
         let key_mode = rows.key_mode.unwrap_or_default();
-        self.state.book.replace(rows.records.clone());
+        self.state.book.load(rows.records.clone());
         let worker = PlacementWorker::new(PlacementSetup {
             store: store.clone(),
             transport: Arc::new(transport.clone()) as Arc<dyn Transport>,
