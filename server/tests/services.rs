@@ -45,19 +45,18 @@ struct Host {
 
 impl Host {
     async fn start(keys: KeysMode) -> Host {
+        let mut host = Host::spawn("127.0.0.1:0", &["--single"]).await;
+        host.cluster_id = host.init(keys).await;
+        host.wait_until_serving().await;
+        host
+    }
+
+    async fn spawn(address: &str, arguments: &[&str]) -> Host {
         let folder = tempfile::tempdir().expect("a folder");
         let mut child = Command::new(env!("CARGO_BIN_EXE_sheaf"))
-            .args([
-                "start",
-                "--single",
-                "--exit-with-parent",
-                "--addr",
-                "127.0.0.1:0",
-                "--log-format",
-                "json",
-                "--data-dir",
-            ])
+            .args(["start", "--exit-with-parent", "--log-format", "json", "--addr", address, "--data-dir"])
             .arg(folder.path().join("data"))
+            .args(arguments)
             .stdin(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -66,13 +65,10 @@ impl Host {
         let address =
             lines.by_ref().map_while(Result::ok).find_map(|line| address_of(&line)).expect("it listens");
         // Somebody must read on, or the store would wait for it.
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| println!("{line}")));
+        std::thread::spawn(move || show(lines.map_while(Result::ok)));
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
         let channel = endpoint.connect().await.expect("it listens");
-        let mut host = Host { child, address, channel, cluster_id: 0, _folder: folder };
-        host.cluster_id = host.init(keys).await;
-        host.wait_until_serving().await;
-        host
+        Host { child, address, channel, cluster_id: 0, _folder: folder }
     }
 
     /// Founds the cluster; the engines may still be opening.
@@ -141,6 +137,12 @@ impl Drop for Host {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// The store's log, for whoever reads why a test failed.
+#[expect(clippy::print_stdout, reason = "a test's output")]
+fn show(lines: impl Iterator<Item = String>) {
+    lines.for_each(|line| println!("{line}"));
 }
 
 /// From the log line that says where the store listens.
@@ -461,4 +463,76 @@ async fn keyspaces_hide_how_keys_are_stored() {
     };
     let scan = tikv.raw_scan(scan).await.expect("answered").into_inner();
     assert_eq!(scan.kvs.iter().map(|pair| pair.key.as_ref()).collect::<Vec<_>>(), [key.as_bytes()]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_stores_found_one_cluster_and_hand_leaders_about() {
+    let sockets: Vec<_> =
+        (0..3).map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    let mut addresses: Vec<String> =
+        sockets.iter().map(|socket| socket.local_addr().expect("it is bound").to_string()).collect();
+    drop(sockets);
+    addresses.sort();
+    let join = addresses.join(",");
+
+    // The store that sorts first is silent: nobody else may found a cluster.
+    let last = Host::spawn(&addresses[2], &["--join", &join]).await;
+    let refused = AdminClient::new(last.channel.clone()).init(admin::InitRequest::default()).await;
+    let refused = refused.expect_err("the first store is silent");
+    assert!(refused.message().contains(&addresses[0]), "{}", refused.message());
+
+    let mut hosts = vec![last];
+    for address in &addresses[..2] {
+        hosts.push(Host::spawn(address, &["--join", &join]).await);
+    }
+    let ids = [
+        hosts[0].init(KeysMode::Raw).await,
+        hosts[2].init(KeysMode::Raw).await,
+        hosts[1].init(KeysMode::Raw).await,
+    ];
+    assert_eq!(ids[0], ids[1]);
+    assert_eq!(ids[0], ids[2]);
+    for host in &mut hosts {
+        host.cluster_id = ids[0];
+        host.wait_until_serving().await;
+    }
+
+    let voters = wait_for_voters(&hosts[0]).await;
+    let mut client = AdminClient::new(hosts[0].channel.clone());
+    for to_store_id in voters {
+        let began = Instant::now();
+        // Whoever is asked passes it on to the leader.
+        loop {
+            let transfer = admin::TransferLeaderRequest { region_id: FIRST_REGION, to_store_id };
+            let result = client.transfer_leader(transfer).await;
+            if leader_of(&hosts[0]).await == Some(to_store_id) {
+                break;
+            }
+            assert!(began.elapsed() < PATIENCE, "store {to_store_id} does not lead: {result:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+async fn region_of(host: &Host) -> pdpb::GetRegionResponse {
+    let request =
+        pdpb::GetRegionByIdRequest { header: host.header(), region_id: FIRST_REGION, need_buckets: false };
+    host.pd().get_region_by_id(request).await.expect("answered").into_inner()
+}
+
+async fn leader_of(host: &Host) -> Option<u64> {
+    region_of(host).await.leader.map(|leader| leader.store_id)
+}
+
+/// The stores of the first region, once there are three and all of them vote.
+async fn wait_for_voters(host: &Host) -> Vec<u64> {
+    let began = Instant::now();
+    loop {
+        let peers = region_of(host).await.region.map(|region| region.peers).unwrap_or_default();
+        if peers.len() == 3 && peers.iter().all(|peer| peer.role == 0) {
+            return peers.iter().map(|peer| peer.store_id).collect();
+        }
+        assert!(began.elapsed() < PATIENCE, "three voters do not come: {peers:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
