@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     config::Settings,
-    demo,
+    demo, exit,
     failure::{Code, Failure, Result},
     operate, start,
     state::VERSION,
@@ -126,7 +126,7 @@ pub(crate) enum Keys {
 #[must_use]
 pub fn run() -> ExitCode {
     let result = match Cli::parse().verb {
-        Verb::Start(args) => run_start(*args),
+        Verb::Start(args) => exit::at_once(exit_code(run_start(*args))),
         Verb::Init(args) => operate::init(&args.addr, args.keys, args.insecure),
         Verb::Status(args) => operate::status(&args.addr, args.insecure),
         Verb::Demo(args) => demo::demo(&demo::Options {
@@ -140,8 +140,13 @@ pub fn run() -> ExitCode {
             Ok(())
         }
     };
+    ExitCode::from(exit_code(result))
+}
+
+/// Says what went wrong, if anything did.
+fn exit_code(result: Result<()>) -> u8 {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(failure) => {
             print_error(&failure.to_string());
             failure.exit_code()

@@ -1,6 +1,6 @@
 //! How the program says that it could not do what it was asked: what, why, and what to do about it.
 
-use std::{error::Error, fmt, process::ExitCode};
+use std::{error::Error, fmt};
 
 /// Ends the program, or one of its verbs.
 #[derive(Debug)]
@@ -51,13 +51,13 @@ impl Failure {
         self
     }
 
-    pub(crate) fn exit_code(&self) -> ExitCode {
-        ExitCode::from(match self.code {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self.code {
             Code::Failed => 1,
             Code::Usage => 2,
             Code::Unreachable => 3,
             Code::Refused => 5,
-        })
+        }
     }
 }
 

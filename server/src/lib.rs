@@ -19,6 +19,7 @@ mod clock;
 mod config;
 mod data_dir;
 mod demo;
+mod exit;
 mod failure;
 mod http;
 mod listener;

@@ -20,6 +20,7 @@ use crate::{
     cli::print_error,
     config::Settings,
     data_dir::DataDir,
+    exit,
     failure::{Code, Failure, Result},
     listener, service,
     state::{Phase, State},
@@ -143,12 +144,11 @@ fn abort_on_panic() {
 }
 
 /// Ends the process because it cannot go on: what the disk holds is not known any more.
-#[expect(clippy::exit, reason = "nothing may run on after a failed write")]
 fn fatal(path: &Path, message: &str) {
     tracing::error!(message, data_dir = %path.display(), "the store cannot go on");
     let failure = Failure::new(Code::Failed, format!("the store cannot go on: {message}")).hint(
         "after a failure of the disk, replace it and start the store with an empty data directory: its peers have the data",
     );
     print_error(&failure.to_string());
-    std::process::exit(1);
+    exit::at_once(failure.exit_code());
 }

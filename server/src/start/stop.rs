@@ -13,6 +13,7 @@ use tokio::{
 
 use super::open::{Threads, blocking};
 use crate::{
+    exit,
     failure::{Code, Failure, Result},
     state::{Phase, State},
 };
@@ -76,11 +77,10 @@ impl Signals {
 
 /// Blocks until standard input ends, which is when the parent has died; then so does this process, at once: its data
 /// directory may be gone already.
-#[expect(clippy::exit, reason = "the parent is gone, nobody waits for anything")]
 fn exit_with_parent() {
     let mut sink = std::io::sink();
     drop(std::io::copy(&mut std::io::stdin().lock(), &mut sink));
-    std::process::exit(0);
+    exit::at_once(0);
 }
 
 /// Hands over, stops the threads, flushes.

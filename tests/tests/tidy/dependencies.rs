@@ -20,7 +20,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("engine_rocks", &["types", "engine", "proto"]),
     ("transport", &["types", "raft", "store", "telemetry", "proto"]),
     ("client", &["types", "proto"]),
-    ("ctl", &["types", "client", "proto"]),
     (
         "sim",
         &["types", "raft", "kv", "engine", "actor", "store", "placement", "client", "check", "engine_rocks"],
@@ -42,7 +41,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "engine_rocks",
             "transport",
             "client",
-            "ctl",
             "bench",
         ],
     ),

@@ -10,7 +10,6 @@ const SHELLS: &[&str] = &[
     "components/transport",
     "components/telemetry",
     "components/client",
-    "components/ctl",
     "components/sim/src/bin",
     "components/sim/src/runner",
     "components/sim/tests",
