@@ -1,6 +1,6 @@
 //! Group commit across regions and workers (D4): one write and one fsync for everything that is queued.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use actor::{Now, Worker};
 use engine::LogBatch;
@@ -44,11 +44,12 @@ impl Worker for LogWriter {
         let mut joined = join(mail);
         // 1. One write, one fsync.
         if !joined.batch.is_empty() {
+            let began = self.shared.clock.monotonic();
             let result = self.shared.log.write(&joined.batch, joined.is_synced);
-            count(&joined);
             if self.shared.or_fatal("write the log", result).is_none() {
                 return;
             }
+            count(&joined, self.shared.clock.monotonic().since(began));
         }
         // 2. What says so may leave.
         joined.messages.send(&*self.shared.transport);
@@ -107,11 +108,16 @@ fn keep_newest_raft_states(batch: &mut LogBatch) {
     }
 }
 
-fn count(joined: &Joined) {
+fn count(joined: &Joined, took: Duration) {
     use telemetry::names;
     metrics::counter!(names::LOG_BATCHES).increment(1);
     metrics::counter!(names::LOG_FSYNCS).increment(u64::from(joined.is_synced));
+    if joined.is_synced {
+        metrics::histogram!(names::LOG_FSYNC_SECONDS).record(took);
+    }
     metrics::counter!(names::LOG_REGIONS).increment(joined.batch.writes.len() as u64);
     let entries: usize = joined.batch.writes.iter().map(|write| write.entries.len()).sum();
     metrics::counter!(names::LOG_ENTRIES).increment(entries as u64);
+    metrics::counter!(names::LOG_ENTRY_BYTES).increment(joined.batch.entry_bytes() as u64);
+    metrics::counter!(names::LIFECYCLE_RECORDS).increment(joined.batch.records.len() as u64);
 }

@@ -40,6 +40,9 @@ impl Outbox {
     /// Sends everything.
     pub(crate) fn send(&mut self, transport: &dyn Transport) {
         for ((to, lane), messages) in std::mem::take(&mut self.batches) {
+            let is_raft = |message: &&StoreMessage| matches!(message, StoreMessage::Raft(_));
+            let raft_count = messages.iter().filter(is_raft).count();
+            metrics::counter!(telemetry::names::RAFT_MESSAGES_SENT).increment(raft_count as u64);
             transport.send(to, lane, messages);
         }
     }

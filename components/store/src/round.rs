@@ -8,6 +8,7 @@ use std::{
 use actor::{Now, Worker};
 use kv::keys;
 use raft::{InitialState, MessageBody, Options, RaftGroup};
+use telemetry::names;
 use types::{Index, Instant, LogPosition, Peer as PeerIdentity, RegionId, StoreId, Term};
 
 use crate::{
@@ -52,6 +53,8 @@ impl Worker for RaftWorker {
         self.fire_timers(now);
         // 2. Ready → messages, log batch, committed entries.
         let touched = std::mem::take(&mut self.touched);
+        metrics::counter!(names::RAFT_ROUNDS).increment(1);
+        metrics::counter!(names::RAFT_ROUND_REGIONS).increment(touched.len() as u64);
         for region_id in &touched {
             if let Some(peer) = self.peers.get_mut(region_id) {
                 peer.collect_ready(now, &self.shared, &mut self.out);
@@ -108,6 +111,7 @@ impl RaftWorker {
                 proposals.into_iter().for_each(|proposal| self.on_proposal(proposal))
             }
             RaftMail::Messages(envelopes) => {
+                metrics::counter!(names::RAFT_MESSAGES_RECEIVED).increment(envelopes.len() as u64);
                 envelopes.into_iter().for_each(|envelope| self.on_message(now.monotonic, envelope));
             }
             RaftMail::Persisted(persisted) => {
@@ -158,10 +162,12 @@ impl RaftWorker {
             && matches!(&envelope.message.body, MessageBody::Append { entries, .. } if !entries.is_empty())
         {
             // Refused, not lost: the leader repeats what is not acknowledged.
+            metrics::counter!(names::RAFT_MESSAGES_REFUSED, "reason" => "disk_full").increment(1);
             return;
         }
         self.suspected.remove(&envelope.from.store_id);
         if !self.peers.contains_key(&region_id) && !self.create_peer(now, &envelope) {
+            metrics::counter!(names::RAFT_MESSAGES_REFUSED, "reason" => "no_peer").increment(1);
             return;
         }
         self.with_peer(region_id, |peer, _| peer.on_message(now, envelope));

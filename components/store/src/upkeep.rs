@@ -5,6 +5,7 @@ use std::sync::Arc;
 use actor::{Now, Worker};
 use engine::{LifecycleChange, LifecycleRecord, LogBatch};
 use kv::keys;
+use telemetry::names;
 use types::Instant;
 
 use crate::{
@@ -44,11 +45,13 @@ impl Upkeep {
     fn flush(&mut self, now: Instant) {
         self.last_flush = now;
         let records = std::mem::take(&mut self.applied_records);
+        let began = self.shared.clock.monotonic();
         let result = self.shared.kv.flush();
         if self.shared.or_fatal("flush the data", result).is_none() {
             return;
         }
-        metrics::counter!(telemetry::names::KV_FLUSHES).increment(1);
+        metrics::counter!(names::KV_FLUSHES).increment(1);
+        metrics::histogram!(names::KV_FLUSH_SECONDS).record(self.shared.clock.monotonic().since(began));
         self.forget(records);
         self.shared.router.broadcast_raft(|| RaftMail::Flushed);
     }
@@ -76,6 +79,16 @@ impl Upkeep {
                 self.shared.router.snapshot.send(SnapshotMail::Finished { files });
             }
         }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a gauge of bytes may be off by one in 2^53")]
+    fn count(&self, unflushed_bytes: u64) {
+        let (log, kv) = (&self.shared.log, &self.shared.kv);
+        metrics::gauge!(names::KV_UNFLUSHED_BYTES).set(unflushed_bytes as f64);
+        metrics::gauge!(names::KV_DISK_BYTES).set(kv.disk_bytes() as f64);
+        metrics::gauge!(names::LOG_DISK_BYTES).set(log.disk_bytes() as f64);
+        metrics::gauge!(names::STORE_AVAILABLE_BYTES).set(kv.free_bytes() as f64);
+        metrics::gauge!(names::LIFECYCLE_UNFLUSHED).set(self.applied_records.len() as f64);
     }
 
     fn check_space(&mut self) {
@@ -111,6 +124,7 @@ impl Worker for Upkeep {
             self.next_check = now + DISK_CHECK_INTERVAL;
             self.check_space();
             let unflushed = self.shared.kv.unflushed_bytes();
+            self.count(unflushed);
             is_flush_due |= unflushed >= self.shared.config.flush_bytes;
             is_flush_due |= now.since(self.last_flush) >= FLUSH_INTERVAL && unflushed > 0;
             is_flush_due |= !self.applied_records.is_empty();

@@ -2,7 +2,7 @@
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::names::{self, Kind};
+use crate::names::{self, Kind, Metric};
 
 /// Upper bounds of the buckets of every duration, in seconds: a fsync takes tenths of a millisecond, a failover a second.
 const SECONDS_BUCKETS: [f64; 16] = [
@@ -33,6 +33,9 @@ impl Exporter {
                 Kind::Gauge => metrics::describe_gauge!(metric.name, metric.help),
                 Kind::Histogram => metrics::describe_histogram!(metric.name, metric.help),
             }
+            if metric.labels.is_empty() {
+                show_at_zero(metric);
+            }
         }
         Ok(Exporter { handle })
     }
@@ -46,5 +49,14 @@ impl Exporter {
     /// Moves samples into their buckets; to be called every few seconds, or the samples pile up.
     pub fn run_upkeep(&self) {
         self.handle.run_upkeep();
+    }
+}
+
+/// What has not happened yet is seen as zero: a rate over a counter's first event is wrong otherwise.
+fn show_at_zero(metric: &Metric) {
+    match metric.kind {
+        Kind::Counter => metrics::counter!(metric.name).increment(0),
+        Kind::Gauge => metrics::gauge!(metric.name).increment(0.0),
+        Kind::Histogram => {}
     }
 }

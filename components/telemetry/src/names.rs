@@ -52,8 +52,6 @@ metrics! {
 
     PROPOSE_REQUESTS = "sheaf_propose_requests_total", Counter, [], "Writes of clients that were proposed.";
     PROPOSE_ENTRIES = "sheaf_propose_entries_total", Counter, [], "Entries that these writes were joined into; their quotient is requests per entry.";
-    PROPOSE_REFUSED = "sheaf_propose_refused_total", Counter, ["reason"], "Writes of clients that were refused before they were proposed.";
-    PROPOSE_WAITING_BYTES = "sheaf_propose_waiting_bytes", Gauge, [], "Bytes of writes that wait for the entry before them.";
 
     RAFT_ROUNDS = "sheaf_raft_rounds_total", Counter, [], "Rounds of the raft workers.";
     RAFT_ROUND_REGIONS = "sheaf_raft_round_regions_total", Counter, [], "Regions with something to do in these rounds.";
@@ -62,7 +60,6 @@ metrics! {
     RAFT_MESSAGES_REFUSED = "sheaf_raft_messages_refused_total", Counter, ["reason"], "Raft messages that were not for any peer of this store.";
     RAFT_ELECTIONS = "sheaf_raft_elections_total", Counter, [], "Elections that peers of this store have started.";
     RAFT_ELECTIONS_WON = "sheaf_raft_elections_won_total", Counter, [], "Elections that they have won.";
-    RAFT_STEPPED_DOWN = "sheaf_raft_stepped_down_total", Counter, [], "Leaders of this store that followed another afterwards.";
     RAFT_TRANSFERS = "sheaf_raft_transfers_total", Counter, [], "Leader transfers that were started here.";
 
     APPLY_BATCHES = "sheaf_apply_batches_total", Counter, [], "Write batches of the apply workers.";
@@ -70,13 +67,10 @@ metrics! {
     APPLY_REQUESTS = "sheaf_apply_requests_total", Counter, [], "Requests of these entries; by APPLY_BATCHES: requests per batch.";
     APPLY_REGIONS = "sheaf_apply_regions_total", Counter, [], "Regions with entries in these batches.";
     APPLY_SECONDS = "sheaf_apply_seconds", Histogram, [], "Time of one write batch of an apply worker.";
-    APPLY_QUEUE_BYTES = "sheaf_apply_queue_bytes", Gauge, [], "Bytes of committed entries that wait to be applied.";
 
     READ_BATCHES = "sheaf_read_batches_total", Counter, [], "Rounds of the read workers.";
     READ_LEASE = "sheaf_read_lease_total", Counter, [], "Reads answered under a lease.";
     READ_INDEX = "sheaf_read_index_total", Counter, [], "Reads answered by a read index.";
-    READ_INDEX_ROUNDS = "sheaf_read_index_rounds_total", Counter, [], "Read-index rounds; each confirms every read that waited for it.";
-    READ_REFUSED = "sheaf_read_refused_total", Counter, ["reason"], "Reads that were refused.";
 
     KV_FLUSHES = "sheaf_kv_flushes_total", Counter, [], "Flushes of the KV engine.";
     KV_FLUSH_SECONDS = "sheaf_kv_flush_seconds", Histogram, [], "Time of one flush of the KV engine.";
@@ -91,16 +85,12 @@ metrics! {
 
     STORE_REGIONS = "sheaf_store_regions", Gauge, [], "Regions with a peer on this store.";
     STORE_LEADERS = "sheaf_store_leaders", Gauge, [], "Regions that are led from this store.";
-    STORE_QUARANTINED = "sheaf_store_quarantined_peers", Gauge, [], "Peers of this store that are quarantined.";
     STORE_SUSPECTED = "sheaf_store_suspected_stores", Gauge, [], "Stores that this store suspects to be down.";
     STORE_BEATS_SENT = "sheaf_store_beats_sent_total", Counter, [], "Beats sent to other stores.";
     STORE_BEATS_RECEIVED = "sheaf_store_beats_received_total", Counter, [], "Beats heard from other stores.";
     STORE_AVAILABLE_BYTES = "sheaf_store_available_bytes", Gauge, [], "Free bytes of the device with the data directory.";
     LIFECYCLE_RECORDS = "sheaf_lifecycle_records_total", Counter, [], "Lifecycle records written.";
-    LIFECYCLE_UNMARKED = "sheaf_lifecycle_unmarked_records", Gauge, [], "Lifecycle records whose effect is not flushed yet.";
-
-    LEDGER_BYTES = "sheaf_ledger_bytes", Gauge, ["use"], "Bytes reserved in the byte ledger.";
-    LEDGER_REFUSED = "sheaf_ledger_refused_total", Counter, ["use"], "Reservations that the byte ledger refused.";
+    LIFECYCLE_UNFLUSHED = "sheaf_lifecycle_unflushed_records", Gauge, [], "Lifecycle records whose effect is written and not flushed yet.";
 
     TRANSPORT_FRAMES_SENT = "sheaf_transport_frames_sent_total", Counter, ["lane"], "Frames sent to other stores.";
     TRANSPORT_MESSAGES_SENT = "sheaf_transport_messages_sent_total", Counter, ["lane"], "Messages in these frames; their quotient is messages per frame.";

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use engine::KvEngine;
@@ -230,8 +231,9 @@ impl Applier {
 }
 
 impl Effects {
-    pub(super) fn count(&mut self) {
+    pub(super) fn count(&mut self, took: Duration) {
         use telemetry::names;
+        metrics::histogram!(names::APPLY_SECONDS).record(took);
         metrics::counter!(names::APPLY_BATCHES).increment(1);
         metrics::counter!(names::APPLY_REGIONS).increment(self.dirty.len() as u64);
         metrics::counter!(names::APPLY_ENTRIES).increment(std::mem::take(&mut self.entry_count));

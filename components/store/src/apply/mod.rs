@@ -96,11 +96,12 @@ impl ApplyWorker {
         }
         // 3. One write for all regions.
         if !self.round.batch().is_empty() {
+            let began = self.shared.clock.monotonic();
             let result = self.shared.kv.write(self.round.batch());
             if self.shared.or_fatal("write the data", result).is_none() {
                 return;
             }
-            self.effects.count();
+            self.effects.count(self.shared.clock.monotonic().since(began));
             self.round.clear();
         }
         // 4. Views and directory before answers: a client that has its answer reads its write.

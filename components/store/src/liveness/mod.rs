@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use actor::{Now, Worker};
+use telemetry::names;
 use types::{Incarnation, Instant, StoreId};
 
 use crate::{
@@ -82,6 +83,7 @@ impl Liveness {
     fn on_beat(&mut self, now: Instant, from: StoreId, beat: Beat) {
         let Some(store) = self.stores.get_mut(&from) else { return };
         let is_newer = (beat.incarnation, beat.number) > (store.heard_incarnation, store.heard_number);
+        metrics::counter!(names::STORE_BEATS_RECEIVED).increment(1);
         if is_newer {
             store.heard_incarnation = beat.incarnation;
             store.heard_number = beat.number;
@@ -112,6 +114,9 @@ impl Liveness {
             outbox.push(*id, Lane::Liveness, StoreMessage::Beat(beat));
         }
         outbox.send(&*self.shared.transport);
+        metrics::counter!(names::STORE_BEATS_SENT).increment(self.stores.len() as u64);
+        let suspected_count = self.stores.values().filter(|store| store.is_suspected).count();
+        metrics::gauge!(names::STORE_SUSPECTED).set(u32::try_from(suspected_count).unwrap_or(u32::MAX));
     }
 
     /// A store that was itself stalled has no evidence against others: its windows grow by the time it was late.

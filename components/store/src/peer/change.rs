@@ -149,7 +149,7 @@ impl Peer {
                 return;
             }
             SafeStep::Wait => Ok(()),
-            SafeStep::HandOver(to) => self.group.transfer_leader(now, to),
+            SafeStep::HandOver(to) => self.transfer_leader(now, to),
             SafeStep::Propose(peers) => {
                 let proposal = ConfigurationChange { peers, change_id: change.change_id };
                 tracing::info!(change = change.change_id, peers = ?proposal.peers, "propose peers");

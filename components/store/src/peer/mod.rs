@@ -217,7 +217,7 @@ impl Peer {
             RequestContext { region_id: self.region_id, epoch: request.epoch, ..RequestContext::default() };
         let result = self.check_context(store_id, &context).and_then(|()| match request.action {
             AdminAction::TransferLeader(to) => {
-                self.group.transfer_leader(now, to).map_err(|error| Error::Refused(error.to_string()))
+                self.transfer_leader(now, to).map_err(|error| Error::Refused(error.to_string()))
             }
             AdminAction::SetPeers { peers, change_id } => self.start_change(now, peers, change_id),
         });
@@ -238,10 +238,16 @@ impl Peer {
             .filter(|peer| self.find_store(peer.id).is_some_and(|store| !is_suspected(store)))
             .max_by_key(|peer| (peer.match_index, peer.heard_at, peer.id));
         if let Some(peer) = best
-            && let Err(error) = self.group.transfer_leader(now, peer.id)
+            && let Err(error) = self.transfer_leader(now, peer.id)
         {
             tracing::debug!(%error, "leader cannot be handed over yet");
         }
+    }
+
+    fn transfer_leader(&mut self, now: Instant, to: PeerId) -> raft::Result<()> {
+        self.group.transfer_leader(now, to)?;
+        metrics::counter!(telemetry::names::RAFT_TRANSFERS).increment(1);
+        Ok(())
     }
 
     /// What placement is told, if it is time.

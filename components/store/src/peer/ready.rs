@@ -188,8 +188,10 @@ impl Peer {
     }
 
     fn on_role_change(&mut self, now: Instant, change: RoleChange) {
-        metrics::counter!(telemetry::names::RAFT_ELECTIONS_WON)
-            .increment(u64::from(change.role == raft::Role::Leader));
+        let (is_campaign, is_victory) =
+            (change.role == raft::Role::Candidate, change.role == raft::Role::Leader);
+        metrics::counter!(telemetry::names::RAFT_ELECTIONS).increment(u64::from(is_campaign));
+        metrics::counter!(telemetry::names::RAFT_ELECTIONS_WON).increment(u64::from(is_victory));
         tracing::info!(
             region = self.region_id.0,
             peer = self.me.id.0,
