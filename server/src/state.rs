@@ -12,7 +12,7 @@ use proto::raft::{Hello, StoreAddress};
 use store::Store;
 use telemetry::Exporter;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     time::timeout,
 };
 use transport::{CLUSTER_VERSION, Credentials};
@@ -55,6 +55,8 @@ pub(crate) struct State {
     ident: OnceLock<StoreIdent>,
     running: OnceLock<Running>,
     init: mpsc::Sender<InitWish>,
+    /// Rung when a store that belongs to a cluster says hello to this process, which belongs to none.
+    pub(crate) cluster_seen: Notify,
 }
 
 /// The parts of a store that serves.
@@ -94,6 +96,7 @@ impl State {
             ident: OnceLock::new(),
             running: OnceLock::new(),
             init,
+            cluster_seen: Notify::new(),
         };
         (Arc::new(state), wishes)
     }
@@ -197,9 +200,14 @@ impl State {
         }
     }
 
-    /// Learns from another process of the same cluster where stores are.
+    /// Learns from another process of the same cluster where stores are; or, without a cluster, that there is one.
     pub(crate) fn on_hello(&self, hello: &Hello) {
-        let Some(ident) = self.ident() else { return };
+        let Some(ident) = self.ident() else {
+            if hello.cluster_id != 0 {
+                self.cluster_seen.notify_one();
+            }
+            return;
+        };
         if hello.cluster_id != ident.cluster_id.0 || hello.store_id == 0 {
             return;
         }

@@ -12,8 +12,8 @@ use proto::{
 };
 use store::bootstrap;
 use tokio::{
-    sync::mpsc,
-    time::{interval, timeout},
+    sync::{Notify, mpsc},
+    time::{Interval, interval, timeout},
 };
 use tonic::{Request, Status};
 use transport::{dial, hello};
@@ -77,7 +77,7 @@ pub(super) async fn identity(
                     return Ok(());
                 }
             }
-            _ = ticks.tick() => {
+            () = looked_for(&mut ticks, &state.cluster_seen) => {
                 if let Some(found) = founder.discover().await?
                     && founder.join(&found).await?
                 {
@@ -85,6 +85,14 @@ pub(super) async fn identity(
                 }
             }
         }
+    }
+}
+
+/// Returns when the others should be asked: now and then, and at once when one of them has said that there is a cluster.
+async fn looked_for(ticks: &mut Interval, cluster_seen: &Notify) {
+    tokio::select! {
+        _ = ticks.tick() => {}
+        () = cluster_seen.notified() => {}
     }
 }
 

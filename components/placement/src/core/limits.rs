@@ -88,6 +88,10 @@ pub const GOAL_REPEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the scheduler looks at the cluster without being told that something changed.
 pub const SCHEDULE_INTERVAL: Duration = Duration::from_millis(500);
 
+/// A new host schedules nothing before every store has reported, or this long: a store that is alive needs a round trip
+/// or two, and one that is not shall not hold up the others' repair.
+pub const SOFT_STATE_WAIT: Duration = Duration::from_secs(2);
+
 /// Operations that run at one time: what the cluster can copy without clients noticing is far less, but most of them
 /// wait for one another's snapshots, which the stores limit themselves.
 pub const OPERATIONS_RUNNING_MAX: usize = 64;

@@ -41,9 +41,14 @@ impl Finder {
         }
         let peers = group.map(|group| group.peers.as_slice()).unwrap_or_default();
         let mut candidates: Vec<StoreId> = peers.iter().map(|peer| peer.store_id).collect();
-        candidates.extend(stores.keys().filter(|id| !peers.iter().any(|peer| peer.store_id == **id)));
+        // A store without a peer of the group cannot lead it.
+        let is_other = |id: &&StoreId| **id != self.this_store;
+        candidates.extend(
+            stores.keys().filter(is_other).filter(|id| !peers.iter().any(|peer| peer.store_id == **id)),
+        );
+        let target = candidates.get(self.turn % candidates.len().max(1)).copied();
         self.turn += 1;
-        candidates.get(self.turn % candidates.len().max(1)).copied().unwrap_or(self.this_store)
+        target.unwrap_or(self.this_store)
     }
 
     /// What this store's own peer of the group knows of its leader. Returns whether that is new.

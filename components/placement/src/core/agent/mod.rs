@@ -292,7 +292,11 @@ impl Agent {
     fn on_report_answer(&mut self, now: Now, request_id: u64, answer: ReportAnswer) {
         let ReportAnswer { placement_term, number, is_full_wanted, goals, stores, settings } = answer;
         self.placement_term = placement_term;
-        self.reports.on_acknowledged(now.monotonic, request_id, number, placement_term, is_full_wanted);
+        if self.reports.is_awaiting(request_id) {
+            self.reports.on_acknowledged(now.monotonic, request_id, number, placement_term, is_full_wanted);
+        } else if is_full_wanted {
+            self.reports.want_full(now.monotonic);
+        }
         self.effects.extend(goals.into_iter().map(Effect::Goal));
         self.settings = settings.unwrap_or(self.settings);
         self.take_stores(stores);

@@ -161,6 +161,14 @@ impl Reports {
         self.is_full_wanted = is_full_wanted || is_new_host;
     }
 
+    /// A host begins, and knows nothing of what earlier ones were told.
+    pub(super) fn want_full(&mut self, now: Instant) {
+        self.take_back();
+        self.is_full_wanted = true;
+        self.retry_at = now;
+        self.heartbeat_at = now;
+    }
+
     /// A report was not taken.
     pub(super) fn on_failed(&mut self, now: Instant, request_id: u64) {
         if self.is_awaiting(request_id) {

@@ -253,9 +253,10 @@ fn nobody_answers_and_the_caller_is_told() {
     }
     assert!(matches!(bench.answer_of(number), Some(Err(Error::Unavailable { .. }))));
     assert!((10..=30).contains(&targets.len()), "{targets:?}");
-    for id in [1, 2, 3] {
-        assert!(targets.contains(&StoreId(id)), "everybody is asked: {targets:?}");
+    for id in [2, 3] {
+        assert!(targets.contains(&StoreId(id)), "everybody else is asked: {targets:?}");
     }
+    assert!(!targets.contains(&StoreId(1)), "a store without a peer of the group cannot lead it");
 }
 
 #[test]
@@ -551,6 +552,22 @@ fn a_new_host_is_told_everything() {
     assert!(!rest.is_full);
     assert_eq!(rest.leads.len(), 10);
     assert_eq!(bench.acknowledge(3, id, 6, 6).len(), 0);
+}
+
+#[test]
+fn a_host_that_begins_is_told_everything_at_once() {
+    let mut bench = Bench::new();
+    bench.report(&[region(2, "", "m", 1), region(3, "m", "", 1)]);
+    let (id, _) = reports_of(bench.round()).pop().unwrap();
+    assert!(reports_of(bench.acknowledge(2, id, 1, 4)).is_empty());
+    let begins = ReportAnswer { placement_term: Term(5), is_full_wanted: true, ..ReportAnswer::default() };
+    bench.agent.on_response(bench.now, StoreId(3), 0, Response::Report(Box::new(begins)), &bench.regions);
+    let sent = bench.round();
+    assert!(sent.iter().all(|(to, ..)| *to == StoreId(3)), "it is known where the host is: {sent:?}");
+    let (id, report) = reports_of(sent).pop().expect("no heartbeat has to pass");
+    assert!(report.is_full);
+    assert_eq!(report.leads.len(), 2);
+    assert!(reports_of(bench.acknowledge(3, id, 2, 5)).is_empty(), "once is enough");
 }
 
 #[test]

@@ -87,6 +87,8 @@ pub struct Host {
     config: HostConfig,
     phase: Phase,
     soft: Soft,
+    /// Requests that came before there were rows to answer them with.
+    early: VecDeque<(Caller, Request)>,
     /// Where placement is led, as far as known here.
     leader: Option<StoreId>,
     number: u64,
@@ -109,8 +111,6 @@ struct Loading {
     /// What is waited for; `None`: nothing, a new attempt is made at `retry_at`.
     reading: Option<Tag>,
     retry_at: Instant,
-    /// Requests that came meanwhile.
-    waiting: VecDeque<(Caller, Request)>,
 }
 
 impl Host {
@@ -121,6 +121,7 @@ impl Host {
             config,
             phase: Phase::Idle,
             soft: Soft::default(),
+            early: VecDeque::new(),
             leader: None,
             number: 0,
             effects: Vec::new(),
@@ -138,12 +139,7 @@ impl Host {
         self.soft = Soft::default();
         if let Some(term) = led_here {
             self.soft.led_since = now.monotonic;
-            self.phase = Phase::Loading(Loading {
-                term,
-                reading: None,
-                retry_at: now.monotonic,
-                waiting: VecDeque::new(),
-            });
+            self.phase = Phase::Loading(Loading { term, reading: None, retry_at: now.monotonic });
         }
     }
 
@@ -154,15 +150,16 @@ impl Host {
                 let error = Error::NotLeader { hint: self.leader, term: Term(0) };
                 self.effects.push(Effect::Respond(caller, Response::Failed(error)));
             }
-            Phase::Loading(loading) if loading.waiting.len() < HOST_WAITING_MAX => {
-                loading.waiting.push_back((caller, request));
+            Phase::Serving(serving) if serving.settings.is_some() => {
+                serving.on_request(now, caller, request, &mut self.soft, &mut self.effects);
             }
-            Phase::Loading(_) => {
+            // Until the first rows are written even the store that writes them is unknown.
+            Phase::Loading(_) | Phase::Serving(_) if self.early.len() < HOST_WAITING_MAX => {
+                self.early.push_back((caller, request));
+            }
+            Phase::Loading(_) | Phase::Serving(_) => {
                 let error = Error::Busy { reason: "requests wait for placement's rows".to_owned() };
                 self.effects.push(Effect::Respond(caller, Response::Failed(error)));
-            }
-            Phase::Serving(serving) => {
-                serving.on_request(now, caller, request, &mut self.soft, &mut self.effects);
             }
         }
     }
@@ -205,9 +202,12 @@ impl Host {
         }
         match outcome {
             Proposed::Committed => {
-                let goes_on = serving.on_committed(now, &mut self.soft, &mut self.effects);
-                if !goes_on {
+                let is_founded = !serving.on_committed(now, &mut self.soft, &mut self.effects);
+                if is_founded {
+                    // Whoever came early goes on waiting: the rows that answer them are there now.
+                    let early = std::mem::take(&mut self.early);
                     self.reload(now, now.monotonic);
+                    self.early = early;
                 }
             }
             Proposed::Refused | Proposed::Unknown => {
@@ -271,13 +271,12 @@ impl Host {
     }
 
     fn serve(&mut self, now: Now, mut serving: Serving) {
-        let waiting = match &mut self.phase {
-            Phase::Loading(loading) => std::mem::take(&mut loading.waiting),
-            Phase::Idle | Phase::Serving(_) => VecDeque::new(),
-        };
         serving.keep_ended(std::mem::take(&mut self.soft.ended));
+        if serving.settings.is_some() {
+            serving.announce(&mut self.effects);
+        }
         self.phase = Phase::Serving(Box::new(serving));
-        for (caller, request) in waiting {
+        for (caller, request) in std::mem::take(&mut self.early) {
             self.on_request(now, caller, request);
         }
     }
@@ -289,20 +288,21 @@ impl Host {
         // Descriptors that did not tile yet are gone with the directory.
         self.soft.want_full_reports();
         let retry_at = retry_at.max(now.monotonic);
-        self.phase = Phase::Loading(Loading { term, reading: None, retry_at, waiting: VecDeque::new() });
+        self.phase = Phase::Loading(Loading { term, reading: None, retry_at });
     }
 
     /// Answers everybody who waits: they ask again, here or where the group is led then.
     fn abandon(&mut self) {
-        let callers: Vec<Caller> = match std::mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Idle => Vec::new(),
-            Phase::Loading(loading) => loading.waiting.into_iter().map(|(caller, _)| caller).collect(),
+        let mut callers: Vec<Caller> =
+            std::mem::take(&mut self.early).into_iter().map(|(caller, _)| caller).collect();
+        match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Idle | Phase::Loading(_) => {}
             Phase::Serving(serving) => {
-                let (callers, ended) = serving.into_waiting();
+                let (waiting, ended) = serving.into_waiting();
                 self.soft.ended = ended;
-                callers
+                callers.extend(waiting);
             }
-        };
+        }
         for caller in callers {
             let error = Error::Busy { reason: "placement has to find out how things stand".to_owned() };
             self.effects.push(Effect::Respond(caller, Response::Failed(error)));

@@ -22,6 +22,10 @@ impl Serving {
             return;
         }
         self.timers.on_scheduled(now);
+        if !soft.is_complete(now, self.registry.records()) {
+            // Whoever reports next makes it look again.
+            return;
+        }
         let wishes = schedule(self.picture(now, config, soft));
         for wish in wishes {
             match self.draft(now, &wish, soft) {
@@ -99,6 +103,7 @@ impl Serving {
             return;
         }
         self.timers.on_goals_repeated(now);
+        self.announce_again(soft, effects);
         let region_ids: Vec<RegionId> =
             self.operations.running().map(|operation| operation.region_id).collect();
         self.push_goals(now, &region_ids, soft, effects);

@@ -3,12 +3,16 @@
 use actor::Now;
 use types::{Region, RegionId, StoreId};
 
-use super::{serving::Serving, soft::Soft, soft::StoreSoft};
+use super::{
+    Effect,
+    serving::Serving,
+    soft::{Soft, StoreSoft},
+};
 use crate::core::{
     api::Error,
     directory::Offer,
     limits::HOST_WAITING_MAX,
-    protocol::{ReportAnswer, StoreReport},
+    protocol::{ReportAnswer, Response, StoreReport},
     record::{StoreRecord, StoreState},
     rows::REGION_START_BYTES_MAX,
 };
@@ -22,6 +26,10 @@ impl Serving {
         soft: &mut Soft,
     ) -> Result<ReportAnswer, Error> {
         self.check_reporter(from, &report.record)?;
+        if !soft.is_live(now, from) {
+            // It may be what a region waits for.
+            self.timers.schedule_at = now.monotonic;
+        }
         let is_in_sequence = self.take_store_soft(now, from, &report, soft);
         self.refresh_row(&report.record);
         if report.is_full {
@@ -30,14 +38,14 @@ impl Serving {
         let mentioned: Vec<RegionId> = report.leads.iter().map(|lead| lead.region.id).collect();
         let mut is_complete = true;
         for lead in report.leads {
-            is_complete &= self.take_descriptor(&lead.region, soft);
+            is_complete &= self.take_descriptor(now, &lead.region, soft);
             soft.set_leader(lead);
         }
         for region_id in report.leads_no_longer {
             soft.clear_leader(region_id, from);
         }
         for region in report.siblings {
-            is_complete &= self.take_descriptor(&region, soft);
+            is_complete &= self.take_descriptor(now, &region, soft);
         }
         if !is_complete {
             soft.want_full_reports();
@@ -62,6 +70,42 @@ impl Serving {
     /// Every store that is not removed, in order of id.
     pub(super) fn address_book(&self) -> Vec<StoreRecord> {
         self.registry.records().filter(|record| record.state != StoreState::Removed).cloned().collect()
+    }
+
+    /// Tells every store that this host has begun, which makes each report everything that it knows.
+    pub(super) fn announce(&self, effects: &mut Vec<Effect>) {
+        self.ask_for_full_reports(effects, |_| true);
+    }
+
+    /// Asks stores that have not reported to this host yet again: what they were told may have been lost.
+    pub(super) fn announce_again(&self, soft: &Soft, effects: &mut Vec<Effect>) {
+        self.ask_for_full_reports(effects, |id| !soft.stores.contains_key(&id));
+    }
+
+    /// Tells every store where stores are.
+    pub(super) fn push_address_book(&self, effects: &mut Vec<Effect>) {
+        for record in self.address_book() {
+            effects.push(Effect::Push(record.id, Response::Report(Box::new(self.news(false)))));
+        }
+    }
+
+    fn ask_for_full_reports(&self, effects: &mut Vec<Effect>, is_asked: impl Fn(StoreId) -> bool) {
+        for record in self.address_book() {
+            if is_asked(record.id) {
+                effects.push(Effect::Push(record.id, Response::Report(Box::new(self.news(true)))));
+            }
+        }
+    }
+
+    /// What every store should know, unasked.
+    fn news(&self, is_full_wanted: bool) -> ReportAnswer {
+        ReportAnswer {
+            placement_term: self.term,
+            is_full_wanted,
+            stores: self.address_book(),
+            settings: self.settings,
+            ..ReportAnswer::default()
+        }
     }
 
     fn check_reporter(&self, from: StoreId, record: &StoreRecord) -> Result<(), Error> {
@@ -112,11 +156,12 @@ impl Serving {
     }
 
     /// Whether the descriptor was taken; if not, everybody has to report anew.
-    fn take_descriptor(&mut self, region: &Region, soft: &mut Soft) -> bool {
+    fn take_descriptor(&mut self, now: Now, region: &Region, soft: &mut Soft) -> bool {
         if region.id == RegionId::PLACEMENT {
             let known = soft.placement_group.as_ref();
-            if known.is_none_or(|known| region.epoch.covers(known.epoch)) {
+            if known.is_none_or(|known| region.epoch.covers(known.epoch) && region != known) {
                 soft.placement_group = Some(region.clone());
+                self.timers.schedule_at = now.monotonic;
             }
             return true;
         }

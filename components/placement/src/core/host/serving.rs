@@ -144,7 +144,10 @@ impl Serving {
             },
             in_flight: None,
             waiting: Waiting::default(),
-            timers: Timers { schedule_at: now.monotonic, repeat_goals_at: now.monotonic },
+            timers: Timers {
+                schedule_at: now.monotonic,
+                repeat_goals_at: now.monotonic + GOAL_REPEAT_INTERVAL,
+            },
         };
         for operation in loaded.operations {
             if serving.operations.find_by_region(operation.region_id).is_none() {

@@ -7,10 +7,10 @@ use types::{Incarnation, Instant, Peer, PeerId, Region, RegionId, StoreId, Term,
 
 use crate::core::{
     api::RegionRoute,
-    limits::STORE_LIVE_WITHIN,
+    limits::{SOFT_STATE_WAIT, STORE_LIVE_WITHIN},
     operation::Operations,
     protocol::LeaderReport,
-    record::{StoreLoad, StorePicture, StoreRecord},
+    record::{StoreLoad, StorePicture, StoreRecord, StoreState},
 };
 
 /// The soft state of one leadership.
@@ -58,6 +58,15 @@ impl Soft {
     /// Whether a store was heard lately, or might have been by the leader before this one.
     pub(super) fn may_be_live(&self, now: Now, id: StoreId) -> bool {
         self.is_live(now, id) || now.monotonic.since(self.led_since) < STORE_LIVE_WITHIN
+    }
+
+    /// Whether every store has reported that is going to: what is not known by now is not there.
+    pub(super) fn is_complete<'a>(&self, now: Now, records: impl Iterator<Item = &'a StoreRecord>) -> bool {
+        let is_over = now.monotonic.since(self.led_since) >= SOFT_STATE_WAIT;
+        is_over
+            || records
+                .filter(|record| record.state != StoreState::Removed)
+                .all(|record| self.stores.contains_key(&record.id))
     }
 
     /// The store on which a region is led, as far as known.

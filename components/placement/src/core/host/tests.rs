@@ -7,6 +7,7 @@ use types::{Epoch, Incarnation, KeyRange, Peer, PeerId, PeerRole, RegionId, Wall
 use super::*;
 use crate::core::{
     api::{OperationState, PlacementAnswer, PlacementCall, RegionRoute, Timestamp},
+    limits::GOAL_REPEAT_INTERVAL,
     operation::Goal,
     protocol::{LeaderReport, ReportAnswer, StoreReport},
     record::{StoreLoad, StoreState},
@@ -22,6 +23,7 @@ struct Bench {
     request_id: u64,
     answers: BTreeMap<u64, Response>,
     goals: Vec<(StoreId, Goal)>,
+    pushes: Vec<(StoreId, ReportAnswer)>,
 }
 
 impl Bench {
@@ -39,6 +41,7 @@ impl Bench {
             request_id: 0,
             answers: BTreeMap::new(),
             goals: Vec::new(),
+            pushes: Vec::new(),
         }
     }
 
@@ -88,7 +91,12 @@ impl Bench {
                 let other = self.answers.insert(caller.request_id, response);
                 assert!(other.is_none(), "request {} is answered once", caller.request_id);
             }
-            Effect::Push(store_id, response) => self.take_goals(store_id, &response),
+            Effect::Push(store_id, response) => {
+                self.take_goals(store_id, &response);
+                if let Response::Report(answer) = response {
+                    self.pushes.push((store_id, *answer));
+                }
+            }
         }
     }
 
@@ -272,6 +280,53 @@ fn requests_wait_until_the_rows_are_read() {
     group.is_unconfirmed = false;
     bench.pass(HOST_RELOAD_AFTER, &mut group);
     assert!(matches!(bench.answers.remove(&id), Some(Response::Answer(PlacementAnswer::Region(Some(_))))));
+}
+
+#[test]
+fn a_report_that_comes_before_the_first_rows_waits_for_them() {
+    let (mut bench, mut group) = (Bench::new(1_000), Group::default());
+    group.term = Term(2);
+    bench.host.on_leader(bench.now, Some(StoreId(1_000)), Some(Term(2)));
+    let report = StoreReport {
+        record: record(1_000),
+        number: 1,
+        is_full: true,
+        load: StoreLoad::default(),
+        leads: Vec::new(),
+        leads_no_longer: Vec::new(),
+        siblings: Vec::new(),
+    };
+    // One before the rows are read, and one while the first ones are written.
+    let before = bench.send(1_000, Request::Report(Box::new(report.clone())));
+    let effects = bench.host.end_round(bench.now);
+    effects.into_iter().for_each(|effect| bench.carry_out(effect, &mut group));
+    let during = bench.send(1_000, Request::Report(Box::new(report)));
+    bench.settle(&mut group);
+    for id in [before, during] {
+        let answer = bench.answers.remove(&id);
+        assert!(matches!(answer, Some(Response::Report(_))), "{answer:?}");
+    }
+}
+
+#[test]
+fn a_new_host_asks_every_store_and_waits_for_their_reports() {
+    let (_, mut group, stores) = three_stores();
+    let mut next = Bench::new(1_000);
+    next.lead(&mut group);
+    let asked = |bench: &mut Bench| {
+        let asked = std::mem::take(&mut bench.pushes).into_iter().filter(|(_, answer)| answer.is_full_wanted);
+        asked.map(|(store_id, _)| store_id).collect::<Vec<_>>()
+    };
+    let all: Vec<StoreId> = stores.iter().map(|store| store.id).collect();
+    assert_eq!(asked(&mut next), all);
+    next.report(&mut group, &stores[0], 1, &[first(1), first(2)]).unwrap();
+    next.report(&mut group, &stores[1], 1, &[]).unwrap();
+    next.pass(GOAL_REPEAT_INTERVAL, &mut group);
+    assert_eq!(asked(&mut next), [all[2]], "it may not have heard");
+    let is_grown = |bench: &Bench| bench.goals.iter().any(|(_, goal)| goal.region_id == RegionId(1));
+    assert!(!is_grown(&next), "a store that has not reported yet may be where a peer belongs");
+    next.report(&mut group, &stores[2], 1, &[]).unwrap();
+    assert!(is_grown(&next));
 }
 
 #[test]
@@ -463,9 +518,10 @@ fn a_split_is_visible_when_it_tiles() {
     assert_eq!(next.route(&mut group, "z"), (right, None));
 }
 
-/// Three stores: the placement group grows, then region 2; the leaders report what they were told.
+/// Three stores: the placement group grows, then region 2; the leaders report what they were told. Each step follows from
+/// the one before: no time passes.
 #[test]
-fn regions_grow_to_three_voters() {
+fn regions_grow_to_three_voters_and_wait_for_no_clock() {
     let (mut bench, mut group) = begun();
     let ids = [bench.register(&mut group, "b:1", 7).unwrap(), bench.register(&mut group, "c:1", 8).unwrap()];
     let stores = [
@@ -474,23 +530,24 @@ fn regions_grow_to_three_voters() {
         StoreRecord { id: ids[1], address: "c:1".to_owned(), ..record(0) },
     ];
     let mut regions = [first(1), first(2)];
-    for number in 1..40 {
-        bench.report(&mut group, &stores[0], number, &regions).unwrap();
-        bench.report(&mut group, &stores[1], number, &[]).unwrap();
-        bench.report(&mut group, &stores[2], number, &[]).unwrap();
-        bench.pass(Duration::from_millis(200), &mut group);
+    bench.report(&mut group, &stores[0], 1, &regions).unwrap();
+    bench.report(&mut group, &stores[1], 1, &[]).unwrap();
+    assert!(bench.goals.is_empty(), "the third store has registered and will report");
+    bench.report(&mut group, &stores[2], 1, &[]).unwrap();
+    let mut changed = Vec::new();
+    for number in 2..6 {
         for (store_id, goal) in std::mem::take(&mut bench.goals) {
             assert_eq!(store_id, StoreId(1_000), "goals go to leaders");
             let region = regions.iter_mut().find(|region| region.id == goal.region_id).unwrap();
             if region.epoch == goal.epoch {
                 region.peers = goal.peers;
                 region.epoch.conf_version += 3;
+                changed.push(region.id.0);
             }
         }
-        if number == 2 {
-            assert_eq!(regions[1].peers.len(), 1, "the placement group goes first");
-        }
+        bench.report(&mut group, &stores[0], number, &regions).unwrap();
     }
+    assert_eq!(changed, [1, 2], "the placement group goes first");
     for region in &regions {
         let on: Vec<_> = region.peers.iter().map(|peer| peer.store_id).collect();
         assert_eq!(on.len(), 3);
@@ -526,7 +583,6 @@ fn three_stores() -> (Bench, Group, [StoreRecord; 3]) {
     bench.report(&mut group, &stores[0], 1, &[complete, first(2)]).unwrap();
     bench.report(&mut group, &stores[1], 1, &[]).unwrap();
     bench.report(&mut group, &stores[2], 1, &[]).unwrap();
-    bench.goals.clear();
     (bench, group, stores)
 }
 
@@ -543,7 +599,7 @@ fn an_operation_survives_its_placement_leader() {
     for (store, regions) in stores.iter().zip([&[joint.clone()][..], &[], &[]]) {
         next.report(&mut group, store, 1, regions).unwrap();
     }
-    next.pass(Duration::from_secs(1), &mut group);
+    next.pass(GOAL_REPEAT_INTERVAL, &mut group);
     let (store_id, again) = next.goals.pop().expect("the goal is told again");
     assert_eq!(store_id, StoreId(1_000));
     assert_eq!((again.operation_id, &again.peers), (goal.operation_id, &goal.peers));

@@ -378,6 +378,8 @@ impl Serving {
     ) {
         self.registry.commit(change);
         self.timers.schedule_at = now.monotonic;
+        // First the others: the new store's first message must find them able to answer.
+        self.push_address_book(effects);
         if let Some((caller, store_id)) = caller
             && let Some(answer) = self.registered(store_id)
         {
