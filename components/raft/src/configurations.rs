@@ -41,13 +41,15 @@ impl Configurations {
         self.history.push((index, change));
     }
 
-    /// Forgets what entries from `index` on have made.
-    pub(crate) fn truncate_from(&mut self, index: Index) {
+    /// Forgets what entries from `index` on have made. Returns whether that is anything.
+    pub(crate) fn truncate_from(&mut self, index: Index) -> bool {
         let kept_count = self.history.partition_point(|(at, _)| *at < index);
-        if kept_count < self.history.len() {
+        let is_reverted = kept_count < self.history.len();
+        if is_reverted {
             self.history.truncate(kept_count);
             self.in_force = spell(&self.history);
         }
+        is_reverted
     }
 
     /// Keeps the configuration in force at `index` and all behind it.

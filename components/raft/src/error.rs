@@ -18,6 +18,12 @@ pub enum Error {
     /// A configuration change is still under way, or its precondition does not hold yet.
     #[error("configuration change refused: {0}")]
     ChangeRefused(&'static str),
+    /// The group cannot sleep: something is open.
+    #[error("it must stay awake: {0}")]
+    Awake(&'static str),
+    /// A quorum is not lost, or this peer may not lead without one.
+    #[error("leadership cannot be forced: {0}")]
+    ForceRefused(&'static str),
     /// The configuration asked for is not well formed.
     #[error("malformed configuration: {0}")]
     Malformed(#[from] ConfigurationError),

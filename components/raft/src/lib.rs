@@ -15,7 +15,8 @@
 //!                                              └────────────────────────────────────┘
 //! ```
 //!
-//! Start reading at [`RaftGroup`]; `examples/counter.rs` is a whole embedder.
+//! Start reading at [`RaftGroup`]; `examples/counter.rs` is a whole embedder. [`quorum`] and [`confchange`] are pure
+//! functions that stand alone.
 //!
 //! # What its safety rests on
 //!
@@ -28,12 +29,13 @@
 //!
 //! # Caveats
 //!
-//! - A peer that has lost its memory is probed and repaired, not expelled: finding it out is the store's (D15).
-//! - A leader whose disk hangs goes on leading on its followers' disks; moving the leadership away is the store's.
-//! - A joint configuration is always left forwards; it cannot be abandoned.
-//! - Entries are applied only when durable here (D3: the bound of apply before persist is zero).
+//! - A peer that has lost its memory is reported ([`Ready::memory_lost`]), repaired, and counts for what it acknowledges
+//!   anew; it is not expelled: replacing it is the caller's (D15).
+//! - Entries are applied only when durable here, unless [`Options::apply_ahead_entries_max`] says otherwise (D3).
+//! - After [`RaftGroup::force_leader`] what only the lost peers had committed is gone.
 //! - While a commit index is all that is new it is not written; it goes along with the next write.
 
+pub mod confchange;
 mod configurations;
 mod error;
 mod group;
@@ -43,10 +45,11 @@ mod log_reader;
 mod message;
 mod options;
 mod progress;
-mod quorum;
+pub mod quorum;
 mod random;
 mod ready;
 mod status;
+mod trace;
 
 pub use error::{Error, Result};
 pub use group::RaftGroup;
@@ -54,4 +57,5 @@ pub use log_reader::{LogReader, NoLog, NotInMemory};
 pub use message::{Message, MessageBody, SnapshotMeta, Stamp};
 pub use options::{InitialState, Options};
 pub use ready::{ReadState, Ready, RoleChange};
-pub use status::{Lease, PeerStatus, Role, SnapshotOutcome, Status};
+pub use status::{CampaignReason, Lease, PeerStatus, Role, SleepContract, SnapshotOutcome, Status};
+pub use trace::{Event, Trace};

@@ -28,6 +28,14 @@ pub(crate) const TERM_MAX: u64 = u64::MAX / 2;
 /// Indexes from here on are not believed, for the same reason.
 pub(crate) const INDEX_MAX: u64 = u64::MAX / 2;
 
+/// A leader whose oldest write has not ended for so many election timeouts gives the leadership to a peer whose disk
+/// works: more than a slow fsync takes, less than a client's patience (checklist, row 106).
+pub(crate) const DISK_HANG_TIMEOUTS: u32 = 2;
+
+/// An attempt to lead without a quorum is given up after so many election timeouts: long enough for all survivors to
+/// be reached, short enough that nobody forgets it.
+pub(crate) const FORCE_TIMEOUTS: u32 = 10;
+
 /// The longest that a peer which suspects its leader waits before it pre-campaigns: peers that suspect at the same
 /// moment must not all ask at the same moment.
 pub(crate) const SUSPICION_DELAY_MAX: Duration = Duration::from_millis(50);

@@ -29,6 +29,9 @@ pub struct Options {
     pub uncommitted_bytes_max: usize,
     /// Bytes of one page of committed entries. Default 4 MiB; one entry always fits.
     pub committed_bytes_max: usize,
+    /// How many committed entries may be handed out before they are durable here. Zero unless the caller can start with
+    /// more applied than its log holds, which then is a snapshot to it (D3); zero in production.
+    pub apply_ahead_entries_max: u64,
     /// A peer of lower priority waits longer before it campaigns; never blocks an election. Default 0.
     pub priority: i32,
 }
@@ -66,6 +69,7 @@ impl Options {
             inflight_bytes_max: 8 << 20,
             uncommitted_bytes_max: 64 << 20,
             committed_bytes_max: 4 << 20,
+            apply_ahead_entries_max: 0,
             priority: 0,
         }
     }

@@ -68,6 +68,8 @@ pub(crate) struct Progress {
     matched_at: Instant,
     /// A probe waits until then for a snapshot that has arrived to be installed.
     installing_until: Instant,
+    /// When the message was made whose answer showed that the peer had lost what it acknowledged; zero if none has.
+    forgot_at: Instant,
     /// The newest stamp that came back.
     pub(crate) stamp: Stamp,
 }
@@ -97,6 +99,8 @@ pub(crate) enum Rejected {
     Probe,
     /// The peer has no log: it needs a snapshot.
     Empty,
+    /// It no longer has what it acknowledged.
+    Forgotten,
 }
 
 impl Progress {
@@ -119,6 +123,7 @@ impl Progress {
             heard_at: now,
             matched_at: now,
             installing_until: Instant::ZERO,
+            forgot_at: Instant::ZERO,
             stamp: Stamp::default(),
         }
     }
@@ -223,36 +228,62 @@ impl Progress {
         stamp: Stamp,
         truncated: Index,
     ) -> Rejected {
-        // Only an answer to a message made after the acknowledgement arrived proves that the peer has forgotten what it
-        // acknowledged; an old, delayed one proves nothing (D15).
-        let has_forgotten = last_index < self.match_index && stamp.sent_at >= self.matched_at;
+        if self.shows_loss(stamp, last_index) {
+            self.forget(stamp, last_index);
+            return Rejected::Forgotten;
+        }
         let is_stale = match self.state {
             ProgressState::Probe { .. } => prev_index != self.next_index.prev() || self.search.is_some(),
             // Nothing was sent behind that.
             ProgressState::Replicate => prev_index >= self.next_index,
             ProgressState::Snapshot => true,
         };
-        if is_stale || (prev_index <= self.match_index && !has_forgotten) {
+        if is_stale || prev_index <= self.match_index {
             return Rejected::Stale;
         }
         if last_index == Index(0) {
             return Rejected::Empty;
         }
         let high = prev_index.prev().min(last_index).min(hint.index);
-        let low = if has_forgotten { truncated } else { self.match_index.max(truncated) };
+        let low = self.match_index.max(truncated);
         self.become_probe(high.next());
         self.search = Some(HintSearch { low, high, term: hint.term });
         Rejected::Probe
     }
 
-    /// The peer answered a heartbeat and says where its log ends.
+    /// Only an answer to a message made after the acknowledgement arrived proves that the peer has lost what it
+    /// acknowledged; an old, delayed one proves nothing (D15).
+    fn shows_loss(&self, stamp: Stamp, last_index: Index) -> bool {
+        last_index < self.match_index && stamp.sent_at > self.matched_at
+    }
+
+    /// Nothing that the peer has acknowledged so far counts any more.
+    fn forget(&mut self, stamp: Stamp, last_index: Index) {
+        self.match_index = Index(0);
+        self.commit_sent = Index(0);
+        self.forgot_at = stamp.sent_at;
+        if !self.is_in_snapshot() {
+            self.become_probe(last_index.next());
+        }
+    }
+
+    /// Whether the peer has lost its memory after it answered a message with this stamp.
+    pub(crate) fn has_forgotten_since(&self, stamp: Stamp) -> bool {
+        stamp.sent_at < self.forgot_at
+    }
+
+    /// The peer answered a heartbeat and says where its log ends. Returns whether it has lost what it acknowledged.
     pub(crate) fn on_heartbeat_answered(
         &mut self,
         now: Instant,
         stamp: Stamp,
         last_index: Index,
         interval: Duration,
-    ) {
+    ) -> bool {
+        if self.shows_loss(stamp, last_index) {
+            self.forget(stamp, last_index);
+            return true;
+        }
         match &mut self.state {
             ProgressState::Probe { is_paused } => {
                 let is_installed = last_index >= self.next_index.prev();
@@ -262,15 +293,13 @@ impl Progress {
                 }
             }
             ProgressState::Replicate => {
-                if last_index < self.match_index && stamp.sent_at >= self.matched_at {
-                    self.become_probe(self.match_index.next());
-                } else if self.inflight.front().is_some_and(|front| front.sent_at + interval <= stamp.sent_at)
-                {
+                if self.inflight.front().is_some_and(|front| front.sent_at + interval <= stamp.sent_at) {
                     self.wants_nudge = true;
                 }
             }
             ProgressState::Snapshot => {}
         }
+        false
     }
 
     pub(crate) fn is_in_snapshot(&self) -> bool {

@@ -11,7 +11,7 @@ const INLINE_VOTERS: usize = 9;
 
 /// What the voters of an election have said together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum VoteResult {
+pub enum VoteResult {
     /// Enough have granted.
     Won,
     /// Enough have refused that no answer still missing can change it.
@@ -22,10 +22,7 @@ pub(crate) enum VoteResult {
 
 /// The highest value that a majority of each half of `configuration` has reached. Without voters nothing is ever
 /// reached: the default, which must be the least value.
-pub(crate) fn joint<T: Copy + Ord + Default>(
-    configuration: &Configuration,
-    value: impl Fn(PeerId) -> T,
-) -> T {
+pub fn joint<T: Copy + Ord + Default>(configuration: &Configuration, value: impl Fn(PeerId) -> T) -> T {
     let incoming = majority(&configuration.voters, &value);
     if configuration.outgoing.is_empty() {
         return incoming;
@@ -34,10 +31,8 @@ pub(crate) fn joint<T: Copy + Ord + Default>(
 }
 
 /// The result of an election in which each voter has said yes, no, or nothing so far.
-pub(crate) fn vote_result(
-    configuration: &Configuration,
-    answer: impl Fn(PeerId) -> Option<bool>,
-) -> VoteResult {
+#[must_use]
+pub fn vote_result(configuration: &Configuration, answer: impl Fn(PeerId) -> Option<bool>) -> VoteResult {
     if joint(configuration, |peer| answer(peer) == Some(true)) {
         VoteResult::Won
     } else if joint(configuration, |peer| answer(peer) != Some(false)) {
@@ -47,8 +42,8 @@ pub(crate) fn vote_result(
     }
 }
 
-/// The highest value that a majority of `voters` has reached.
-fn majority<T: Copy + Ord + Default>(voters: &[PeerId], value: impl Fn(PeerId) -> T) -> T {
+/// The highest value that a majority of `voters` has reached; the default without voters.
+pub fn majority<T: Copy + Ord + Default>(voters: &[PeerId], value: impl Fn(PeerId) -> T) -> T {
     if voters.is_empty() {
         return T::default();
     }

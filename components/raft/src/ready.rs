@@ -33,6 +33,9 @@ pub struct Ready {
     pub reads: Vec<ReadState>,
     /// Peers that need a snapshot; each is named once until [`crate::RaftGroup::report_snapshot`].
     pub snapshot_wanted: Vec<PeerId>,
+    /// Peers that have lost what they acknowledged as durable: to be replaced under new ids (D15). Each is named once for
+    /// each time that it shows it.
+    pub memory_lost: Vec<PeerId>,
     /// Set if role, term or leader changed.
     pub role_change: Option<RoleChange>,
 }

@@ -16,6 +16,30 @@ pub enum Role {
     Leader,
 }
 
+/// Why a peer campaigns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CampaignReason {
+    /// It has heard no leader for too long.
+    Silence,
+    /// Its caller wishes it.
+    Wish,
+    /// Its caller knows that the leader is gone: a quick election, as soon as the promise to it ends.
+    LeaderGone,
+    /// The leader hands over to it.
+    Transfer,
+    /// A quorum is lost for good, and it was chosen among the survivors.
+    Force,
+}
+
+/// What the peers of a sleeping group agree on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SleepContract {
+    /// The term in which all follow one leader.
+    pub term: Term,
+    /// Where every log ends; all of it is committed.
+    pub last_index: Index,
+}
+
 /// How a snapshot transfer to a peer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SnapshotOutcome {

@@ -8,7 +8,9 @@ use super::{
     RaftGroup,
     state::{ElectionClock, Follower, Outbox, Persistence, RoleState},
 };
-use crate::{InitialState, Options, Role, RoleChange, configurations::Configurations, log::Log};
+use crate::{
+    InitialState, Options, Role, RoleChange, configurations::Configurations, log::Log, trace::Tracer,
+};
 
 impl RaftGroup {
     /// A peer with what it remembers, as a follower that knows no leader. A peer that is the only voter campaigns at
@@ -47,6 +49,9 @@ impl RaftGroup {
             retry_at: None,
             rejected_count: 0,
             chain_mismatch_count: 0,
+            forced: None,
+            is_asleep: false,
+            tracer: Tracer::default(),
         };
         if group.configurations.is_only_voter(group.options.id) {
             group.election.deadline = now;

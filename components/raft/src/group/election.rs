@@ -8,17 +8,25 @@ use types::{EntryKind, Index, Instant, PeerId, Term};
 
 use super::{
     RaftGroup, Refused,
-    state::{Ballot, Follower, Leader, LeaderReads, RoleState},
+    state::{Ballot, ElectionClock, Follower, Leader, LeaderReads, RoleState},
 };
 use crate::{
-    Message, MessageBody, Role, limits::SUSPICION_DELAY_MAX, progress::Progress, quorum::VoteResult,
+    CampaignReason, Message, MessageBody, Role, limits::SUSPICION_DELAY_MAX, progress::Progress,
+    quorum::VoteResult, trace::Event,
 };
 
 impl RaftGroup {
-    /// Campaigns at once, or as soon as a promise to a leader ends.
-    pub fn campaign(&mut self, now: Instant) {
+    /// Campaigns at once, or as soon as a promise to a leader ends. The pre-vote comes first, whatever the reason: voters
+    /// who believe that a leader lives refuse it.
+    pub fn campaign(&mut self, now: Instant, reason: CampaignReason) {
+        self.rouse(now);
+        if let RoleState::Follower(follower) = &mut self.role
+            && reason == CampaignReason::LeaderGone
+        {
+            follower.is_suspicious = true;
+        }
         match self.role() {
-            Role::Follower | Role::PreCandidate => self.pre_campaign(now),
+            Role::Follower | Role::PreCandidate => self.pre_campaign(now, reason),
             Role::Candidate | Role::Leader => {}
         }
     }
@@ -27,18 +35,22 @@ impl RaftGroup {
     /// promise to that leader ends, instead of waiting for the election timeout. If the leader is heard in the meantime,
     /// nothing happens.
     pub fn suspect_leader(&mut self, now: Instant) {
+        self.rouse(now);
         let RoleState::Follower(follower) = &mut self.role else { return };
         if follower.is_suspicious {
             return;
         }
         follower.is_suspicious = true;
         let earliest = now.max(self.promised_until());
-        let deadline = earliest + self.election.random.below(SUSPICION_DELAY_MAX);
+        let handicap = ElectionClock::handicap(&self.options, SUSPICION_DELAY_MAX);
+        let deadline = earliest + handicap + self.election.random.below(SUSPICION_DELAY_MAX);
         self.election.deadline = self.election.deadline.min(deadline);
     }
 
-    /// A leader stops leading and stays in its term: a quorum of stores is lost.
-    pub fn step_down(&mut self, now: Instant) {
+    /// A quorum of this group's stores no longer confirms that they hear this one: a leader stops leading. It stays in
+    /// its term, so that nobody else is disturbed.
+    pub fn quorum_lost(&mut self, now: Instant) {
+        self.rouse(now);
         if matches!(self.role, RoleState::Leader(_)) {
             self.become_follower(now, self.hard_state.term, None);
         }
@@ -69,7 +81,7 @@ impl RaftGroup {
     }
 
     /// The election clock has run out, or a campaign is asked for.
-    pub(super) fn pre_campaign(&mut self, now: Instant) {
+    pub(super) fn pre_campaign(&mut self, now: Instant, reason: CampaignReason) {
         if !self.may_campaign() {
             self.election.rearm(&self.options, now);
             return;
@@ -80,14 +92,20 @@ impl RaftGroup {
             self.election.deadline = promised_until + self.election.random.below(SUSPICION_DELAY_MAX);
             return;
         }
+        if self.should_force(now) {
+            self.start_election(now, CampaignReason::Force);
+            return;
+        }
         if self.configurations.is_only_voter(self.options.id) {
-            self.start_election(now, false);
+            self.start_election(now, reason);
             return;
         }
         self.leave_role(now);
-        self.role = RoleState::PreCandidate(Ballot::of(self.options.id));
+        self.role = RoleState::PreCandidate(Ballot::of(self.options.id, reason));
         self.election.rearm_retry(&self.options, now);
         let term = self.hard_state.term.next();
+        self.tracer.emit(Event::Campaigned { reason, is_pre_vote: true, term });
+        self.trace_role();
         for request in self.vote_requests(term, true, false) {
             // Depends on nothing that must be durable: it only asks.
             self.outbox.queues().messages.push(request);
@@ -95,15 +113,18 @@ impl RaftGroup {
     }
 
     /// The real thing: a new term, the own vote, and requests for the others', which leave when the own is durable.
-    pub(super) fn start_election(&mut self, now: Instant, is_forced: bool) {
+    pub(super) fn start_election(&mut self, now: Instant, reason: CampaignReason) {
         let term = self.hard_state.term.next();
         self.leave_role(now);
+        self.tracer.emit(Event::Campaigned { reason, is_pre_vote: false, term });
         self.enter_term(term);
-        self.hard_state.vote = Some(self.options.id);
-        self.role = RoleState::Candidate(Ballot::of(self.options.id));
+        self.give_vote(self.options.id);
+        self.role = RoleState::Candidate(Ballot::of(self.options.id, reason));
+        self.trace_role();
         let timeout = self.options.election_timeout;
         self.election.deadline = now + timeout / 2 + self.election.random.below(timeout / 2);
-        let requests = self.vote_requests(term, false, is_forced);
+        // Only the leader itself can free its voters from their promise.
+        let requests = self.vote_requests(term, false, reason == CampaignReason::Transfer);
         self.outbox.queues().messages_after_persist.extend(requests);
     }
 
@@ -150,7 +171,7 @@ impl RaftGroup {
             if matches!(self.role, RoleState::PreCandidate(_)) {
                 self.become_follower(now, self.hard_state.term, None);
             }
-            self.hard_state.vote = Some(from);
+            self.give_vote(from);
             self.election.rearm(&self.options, now);
             let term = self.hard_state.term;
             self.outbox.queues().messages_after_persist.push(Message {
@@ -199,13 +220,16 @@ impl RaftGroup {
             | RoleState::Leader(_) => return Err("only the leader that is followed may ask for an election"),
         }
         if self.may_campaign() {
-            self.start_election(now, true);
+            self.start_election(now, CampaignReason::Transfer);
         }
         Ok(())
     }
 
     /// Becomes a follower in `term`, of `leader` if known.
     pub(super) fn become_follower(&mut self, now: Instant, term: Term, leader: Option<PeerId>) {
+        if leader.is_some() {
+            self.forced = None;
+        }
         let was_follower = matches!(self.role, RoleState::Follower(_));
         if term > self.hard_state.term || self.leader() != leader || !was_follower {
             self.leave_role(now);
@@ -218,6 +242,7 @@ impl RaftGroup {
         if !was_follower {
             self.election.rearm(&self.options, now);
         }
+        self.trace_role();
     }
 
     /// Leads the present term.
@@ -234,10 +259,20 @@ impl RaftGroup {
             reads: LeaderReads::default(),
             transfer: None,
             has_given_up_lease: false,
+            disk_check_at: Instant::ZERO,
             quorum_grace_until: now,
         }));
         self.sync_progress(now, next_index);
-        self.append_own(EntryKind::Empty, bytes::Bytes::new());
+        self.trace_role();
+        match self.forced.take() {
+            Some(forced) => {
+                let change = self.forced_configuration(&forced);
+                self.append_configuration(now, change);
+            }
+            None => {
+                self.append_own(EntryKind::Empty, bytes::Bytes::new());
+            }
+        }
     }
 
     /// Adds and removes progress so that there is one for each other peer of the configuration in force.
@@ -255,15 +290,19 @@ impl RaftGroup {
     /// Looks whether the election is decided, after an answer or when the own vote has become durable.
     pub(super) fn decide_election(&mut self, now: Instant) {
         let configuration = self.configurations.in_force();
-        let (result, is_pre_vote) = match &self.role {
-            RoleState::PreCandidate(ballot) => (ballot.result(configuration), true),
+        let result_of = |ballot: &Ballot| match &self.forced {
+            Some(forced) => ballot.result_without(configuration, &forced.lost),
+            None => ballot.result(configuration),
+        };
+        let (result, is_pre_vote, reason) = match &self.role {
+            RoleState::PreCandidate(ballot) => (result_of(ballot), true, ballot.reason),
             // The own vote, made together with the term, counts once it is durable; an answer may overtake that.
             RoleState::Candidate(_) if self.persistence.durable.0 != self.hard_state.term => return,
-            RoleState::Candidate(ballot) => (ballot.result(configuration), false),
+            RoleState::Candidate(ballot) => (result_of(ballot), false, ballot.reason),
             RoleState::Follower(_) | RoleState::Leader(_) => return,
         };
         match (result, is_pre_vote) {
-            (VoteResult::Won, true) => self.start_election(now, false),
+            (VoteResult::Won, true) => self.start_election(now, reason),
             (VoteResult::Won, false) => self.become_leader(now),
             (VoteResult::Lost, true | false) => {
                 self.become_follower(now, self.hard_state.term, None);
@@ -271,6 +310,16 @@ impl RaftGroup {
             }
             (VoteResult::Open, true | false) => {}
         }
+    }
+
+    fn give_vote(&mut self, candidate: PeerId) {
+        self.hard_state.vote = Some(candidate);
+        self.tracer.emit(Event::Voted { term: self.hard_state.term, candidate });
+    }
+
+    /// Tells a listener what this peer is now.
+    pub(super) fn trace_role(&self) {
+        self.tracer.emit(Event::Role(self.role_change()));
     }
 
     /// Moves to a later term, in which nobody has this peer's vote.

@@ -7,6 +7,7 @@ use crate::{
     LogReader, Message, MessageBody, SnapshotMeta, Stamp,
     limits::{INDEX_MAX, PARKED_MAX},
     log::Search,
+    trace::Event,
 };
 
 /// How an append relates to the log.
@@ -133,6 +134,7 @@ impl RaftGroup {
         if commit > self.hard_state.commit {
             assert!(commit <= self.log.last().index, "what is not in the log is not committed");
             self.hard_state.commit = commit;
+            self.tracer.emit(Event::Committed(commit));
         }
     }
 
@@ -145,6 +147,8 @@ impl RaftGroup {
         // What was acknowledged above is gone with the log that it spoke of.
         self.drop_acknowledgements();
         self.outbox.queues().snapshot = Some(meta);
+        self.tracer.emit(Event::Begins(position));
+        self.trace_configuration();
     }
 
     fn fit(&self, prev: LogPosition, entries: &[Entry]) -> Result<Fit, &'static str> {
@@ -201,14 +205,20 @@ impl RaftGroup {
         let Some(first) = new.first() else { return Ok(()) };
         if first.index <= self.log.last().index {
             self.log.truncate_from(first.index, self.hard_state.commit);
-            self.configurations.truncate_from(first.index);
+            self.tracer.emit(Event::Truncated { from: first.index });
+            if self.configurations.truncate_from(first.index) {
+                self.trace_configuration();
+            }
         }
+        let first_index = first.index;
         for entry in entries.into_iter().skip(start) {
             self.log.append_received(entry);
         }
         for (index, change) in changes {
             self.configurations.append(index, change);
+            self.trace_configuration();
         }
+        self.tracer.emit(Event::Appended { first: first_index, last: self.log.last() });
         Ok(())
     }
 

@@ -14,16 +14,20 @@
 mod birth;
 mod election;
 mod follower;
+mod force;
 mod invariants;
 mod lease;
 mod membership;
 mod output;
 mod reads;
 mod replication;
+mod sleep;
 mod state;
 mod step;
 mod timers;
 mod transfer;
+
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use types::{
@@ -31,11 +35,13 @@ use types::{
 };
 
 use crate::{
-    Error, Options, PeerStatus, Result, Role, SnapshotOutcome, Status, configurations::Configurations,
+    Error, Options, PeerStatus, Result, Role, SnapshotOutcome, Status,
+    configurations::Configurations,
     log::Log,
+    trace::{Event, Trace, Tracer},
 };
 
-use state::{ElectionClock, Outbox, Persistence, RoleState};
+use state::{ElectionClock, Forced, Outbox, Persistence, RoleState};
 
 /// A reason to refuse a message; counted and logged, never answered.
 type Refused = std::result::Result<(), &'static str>;
@@ -62,6 +68,10 @@ pub struct RaftGroup {
     retry_at: Option<Instant>,
     rejected_count: u64,
     chain_mismatch_count: u64,
+    /// Set while this peer tries to lead without a quorum.
+    forced: Option<Box<Forced>>,
+    is_asleep: bool,
+    tracer: Tracer,
 }
 
 impl RaftGroup {
@@ -100,7 +110,8 @@ impl RaftGroup {
 
     /// Proposes a command. It is in the log when this returns; whether it is committed is seen when an entry with this
     /// index and term is handed out, or one with another term.
-    pub fn propose(&mut self, _now: Instant, payload: Bytes) -> Result<(Index, Term)> {
+    pub fn propose(&mut self, now: Instant, payload: Bytes) -> Result<(Index, Term)> {
+        self.rouse(now);
         let RoleState::Leader(leader) = &self.role else { return Err(Error::NotLeader) };
         if leader.transfer.is_some() {
             return Err(Error::ProposalDropped("the leadership is being transferred"));
@@ -128,6 +139,7 @@ impl RaftGroup {
             }
             self.persistence.in_flight.pop_front();
         }
+        self.tracer.emit(Event::Persisted { number, index: self.log.persisted() });
         match &self.role {
             RoleState::Candidate(_) => self.decide_election(now),
             RoleState::Leader(_) => self.advance_commit(now),
@@ -146,6 +158,24 @@ impl RaftGroup {
         assert!(position.index <= self.applied, "the log would be truncated above what is applied");
         self.log.compact(position);
         self.configurations.prune(self.log.truncated().index);
+        self.tracer.emit(Event::Begins(self.log.truncated()));
+    }
+
+    /// From now on `listener` is told of each message and each change of state.
+    pub fn set_trace(&mut self, listener: Arc<dyn Trace>) {
+        self.tracer = Tracer::new(listener);
+    }
+
+    /// Another election timeout, for tests that cannot wait. Promise and lease stay as they are, so this is safe at any
+    /// time; peers with different ones only find a leader sooner or later than others.
+    pub fn set_election_timeout(&mut self, now: Instant, election_timeout: Duration) {
+        self.options.election_timeout = election_timeout;
+        self.election.rearm(&self.options, now);
+    }
+
+    /// Another priority, because placement prefers other stores by now. It counts from the next wait on.
+    pub fn set_priority(&mut self, priority: i32) {
+        self.options.priority = priority;
     }
 
     /// A message to `peer` could not be delivered: pipelining to it stops until it answers.

@@ -1,12 +1,14 @@
 //! What a group wants done: the making of a [`Ready`].
 
-use types::{Entry, Index, Instant};
+use types::{Entry, EntryKind, Index, Instant};
 
 use super::{
     RaftGroup,
     state::{InFlightReady, Queues, RoleState},
 };
-use crate::{LogReader, Message, Ready, RoleChange, limits::READ_RETRY, progress::ProgressState};
+use crate::{
+    LogReader, Message, Ready, RoleChange, limits::READ_RETRY, progress::ProgressState, trace::Event,
+};
 
 impl RaftGroup {
     /// Whether [`RaftGroup::ready`] has something to say.
@@ -39,10 +41,12 @@ impl RaftGroup {
             messages: queues.messages,
             reads: queues.reads,
             snapshot_wanted: queues.snapshot_wanted,
+            memory_lost: queues.memory_lost,
             ..Ready::default()
         };
         self.fill_hard_state(&mut ready);
-        self.fill_number(&mut ready, queues.messages_after_persist);
+        self.fill_number(now, &mut ready, queues.messages_after_persist);
+        self.trace_sent(&ready);
         ready.committed = self.take_committed(now, log);
         let role_change = self.role_change();
         if self.persistence.told != role_change {
@@ -66,7 +70,7 @@ impl RaftGroup {
     }
 
     /// Numbers the Ready if something must be persisted, or if messages wait for an earlier one that is not yet.
-    fn fill_number(&mut self, ready: &mut Ready, mut after: Vec<Message>) {
+    fn fill_number(&mut self, now: Instant, ready: &mut Ready, mut after: Vec<Message>) {
         let is_written = ready.snapshot.is_some() || !ready.entries.is_empty() || ready.hard_state.is_some();
         if !is_written && self.persistence.in_flight.is_empty() {
             ready.messages.append(&mut after);
@@ -81,10 +85,20 @@ impl RaftGroup {
         let offered = self.persistence.offered;
         self.persistence.in_flight.push_back(InFlightReady {
             number: ready.number,
+            offered_at: now,
             last: ready.entries.last().map(|entry| (entry.index, entry.term)),
             snapshot: ready.snapshot.as_ref().map(|meta| meta.position.index),
             hard: (offered.term, offered.vote),
         });
+    }
+
+    fn trace_sent(&self, ready: &Ready) {
+        for message in &ready.messages {
+            self.tracer.emit(Event::Sent { message, is_after_persist: false });
+        }
+        for message in &ready.messages_after_persist {
+            self.tracer.emit(Event::Sent { message, is_after_persist: true });
+        }
     }
 
     /// The next page of committed entries. Pages follow one another without waiting for
@@ -104,9 +118,22 @@ impl RaftGroup {
 
     /// The first and the last index that may be handed out now.
     fn committed_page(&self) -> Option<(Index, Index)> {
-        let last = self.hard_state.commit.min(self.log.persisted());
+        let last = self.hard_state.commit.min(self.log.persisted()).max(self.applicable_ahead());
         let is_possible = self.handed_out < last && self.applied >= self.log.truncated().index;
         is_possible.then_some((self.handed_out.next(), last))
+    }
+
+    /// Up to where entries may be handed out although they are not durable here. A change of the configuration always
+    /// waits, and what is behind it.
+    fn applicable_ahead(&self) -> Index {
+        let (persisted, ahead_max) = (self.log.persisted(), self.options.apply_ahead_entries_max);
+        if ahead_max == 0 || persisted < self.log.truncated().index {
+            return Index(0);
+        }
+        let last = self.hard_state.commit.min(Index(persisted.0.saturating_add(ahead_max)));
+        let mut not_durable = self.log.in_memory(persisted, last);
+        let change = not_durable.find(|entry| entry.kind == EntryKind::Configuration);
+        change.map_or(last, |entry| entry.index.prev())
     }
 
     fn has_committed_page(&self) -> bool {
@@ -138,7 +165,7 @@ impl RaftGroup {
         (self.hard_state.term, self.hard_state.vote) != (offered.term, offered.vote)
     }
 
-    fn role_change(&self) -> RoleChange {
+    pub(super) fn role_change(&self) -> RoleChange {
         RoleChange { role: self.role(), term: self.hard_state.term, leader: self.leader() }
     }
 }

@@ -8,18 +8,20 @@
 use types::{Index, Instant, PeerId};
 
 use super::{
-    RaftGroup,
+    RaftGroup, Refused,
     state::{ForwardedRead, LeaderRead, ReadAttempt, RoleState},
 };
 use crate::{
     MessageBody, ReadState,
     limits::{READ_ATTEMPTS_MAX, READS_MAX},
+    trace::Event,
 };
 
 impl RaftGroup {
     /// Asks for a read index; the answer comes in [`Ready::reads`](crate::Ready::reads) under the same `id`. A follower
     /// asks its leader; without a leader the answer is "ask again" at once.
     pub fn read_index(&mut self, now: Instant, id: u64) {
+        self.rouse(now);
         let expires_at = now + self.options.election_timeout;
         match &mut self.role {
             RoleState::Leader(_) => self.queue_read(now, None, id),
@@ -37,12 +39,17 @@ impl RaftGroup {
         }
     }
 
-    pub(super) fn on_read_index_request(&mut self, now: Instant, from: PeerId, id: u64) {
-        if matches!(self.role, RoleState::Leader(_)) {
-            self.queue_read(now, Some(from), id);
-        } else {
+    pub(super) fn on_read_index_request(&mut self, now: Instant, from: PeerId, id: u64) -> Refused {
+        if !matches!(self.role, RoleState::Leader(_)) {
             self.reply(from, MessageBody::ReadIndexResponse { id, index: None });
+            return Ok(());
         }
+        let configuration = self.configurations.in_force();
+        if !configuration.is_voter(from) && !configuration.is_learner(from) {
+            return Err("it is from outside the configuration");
+        }
+        self.queue_read(now, Some(from), id);
+        Ok(())
     }
 
     pub(super) fn on_read_index_response(&mut self, from: PeerId, id: u64, index: Option<Index>) {
@@ -77,6 +84,7 @@ impl RaftGroup {
         leader.reads.nonce += 1;
         let requests = leader.reads.waiting.drain(..).collect();
         leader.reads.attempts.push_back(ReadAttempt { nonce: leader.reads.nonce, index, requests });
+        self.tracer.emit(Event::ReadAttempt { nonce: leader.reads.nonce, index });
         let configuration = self.configurations.in_force();
         for progress in leader.progress.iter_mut().filter(|progress| configuration.is_voter(progress.id)) {
             // Besides any append, which is answered only when it is durable.

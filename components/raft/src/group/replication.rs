@@ -13,6 +13,7 @@ use crate::{
     limits::READ_RETRY,
     log::{Log, Search},
     progress::{Progress, ProgressState, Rejected},
+    trace::Event,
 };
 
 impl RaftGroup {
@@ -21,7 +22,9 @@ impl RaftGroup {
         if let RoleState::Leader(leader) = &mut self.role {
             leader.uncommitted_bytes += payload.len() + Entry::OVERHEAD_BYTES;
         }
-        self.log.append(self.hard_state.term, kind, payload)
+        let last = self.log.append(self.hard_state.term, kind, payload);
+        self.tracer.emit(Event::Appended { first: last.index, last });
+        last
     }
 
     pub(super) fn on_append_accepted(
@@ -36,6 +39,9 @@ impl RaftGroup {
         }
         let truncated = self.log.truncated().index;
         let Some(progress) = self.heard(now, from, stamp)? else { return Ok(()) };
+        if progress.has_forgotten_since(stamp) {
+            return Err("the peer has lost since what it acknowledges here");
+        }
         if progress.on_accepted(now, match_index, truncated) {
             self.advance_commit(now);
             self.continue_transfer(now);
@@ -55,6 +61,7 @@ impl RaftGroup {
         let Some(progress) = self.heard(now, from, stamp)? else { return Ok(()) };
         match progress.on_rejected(prev_index, last_index, hint, stamp, truncated) {
             Rejected::Stale | Rejected::Probe => {}
+            Rejected::Forgotten => self.report_memory_loss(from),
             Rejected::Empty => {
                 progress.become_snapshot();
                 self.outbox.queues().snapshot_wanted.push(from);
@@ -74,9 +81,18 @@ impl RaftGroup {
     ) -> Refused {
         let interval = self.options.heartbeat_interval;
         let Some(progress) = self.heard(now, from, stamp)? else { return Ok(()) };
-        progress.on_heartbeat_answered(now, stamp, last_index, interval);
+        if progress.on_heartbeat_answered(now, stamp, last_index, interval) {
+            self.report_memory_loss(from);
+        }
         self.confirm_reads();
         Ok(())
+    }
+
+    /// A peer has shown that it no longer has what it acknowledged (D15). It counts for what it acknowledges anew.
+    fn report_memory_loss(&mut self, peer: PeerId) {
+        tracing::warn!(peer = %self.options.id, from = %peer, "a peer has lost what it acknowledged");
+        self.tracer.emit(Event::MemoryLost(peer));
+        self.outbox.queues().memory_lost.push(peer);
     }
 
     /// Commits what a quorum has made durable, if its last entry is of this term (Raft, 5.4.2: an older entry on a
@@ -134,7 +150,7 @@ impl RaftGroup {
         }
     }
 
-    /// A peer has answered in this term. `None`: this peer does not lead, or the other is not in the configuration.
+    /// A peer has answered in this term. `None`: this peer does not lead.
     fn heard(
         &mut self,
         now: Instant,
@@ -146,7 +162,9 @@ impl RaftGroup {
             return Err("it answers a message that was never sent");
         }
         let Leader { progress, .. } = &mut **leader;
-        let Ok(at) = progress.binary_search_by_key(&from, |progress| progress.id) else { return Ok(None) };
+        let Ok(at) = progress.binary_search_by_key(&from, |progress| progress.id) else {
+            return Err("it is from outside the configuration");
+        };
         progress[at].on_heard(now, stamp);
         Ok(progress.get_mut(at))
     }

@@ -1,11 +1,12 @@
 //! The parts of a group's state, grouped by lifetime.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use types::{Configuration, HardState, Index, Instant, PeerId, Term};
 
 use crate::{
-    Message, Options, ReadState, RoleChange, SnapshotMeta, Stamp, progress::Progress, quorum, random::Random,
+    CampaignReason, Message, Options, ReadState, RoleChange, SnapshotMeta, Stamp, progress::Progress, quorum,
+    random::Random,
 };
 
 /// What a peer currently is, with what it needs for that.
@@ -48,6 +49,8 @@ pub(super) struct ForwardedRead {
 pub(super) struct Ballot {
     /// Who has answered, and what.
     answers: Vec<(PeerId, bool)>,
+    /// Why they were asked.
+    pub(super) reason: CampaignReason,
 }
 
 /// A leader's state.
@@ -64,6 +67,8 @@ pub(super) struct Leader {
     /// Whether TimeoutNow has been sent in this term: from then on another may lead at any moment, so there is no lease
     /// for the rest of the term (D10).
     pub(super) has_given_up_lease: bool,
+    /// The own disk is looked at again then, if it hangs and nobody could take over.
+    pub(super) disk_check_at: Instant,
     /// Check-quorum waits until then: set when this peer itself was late.
     pub(super) quorum_grace_until: Instant,
 }
@@ -76,6 +81,17 @@ pub(super) struct Transfer {
     pub(super) deadline: Instant,
     /// Whether TimeoutNow has been sent to it.
     pub(super) is_sent: bool,
+}
+
+/// An attempt to lead without a quorum.
+#[derive(Clone, Debug)]
+pub(super) struct Forced {
+    /// The peers given up.
+    pub(super) lost: Vec<PeerId>,
+    /// The operation that asked for it.
+    pub(super) change_id: u64,
+    /// When it is given up.
+    pub(super) until: Instant,
 }
 
 /// Read-index requests at the leader.
@@ -136,6 +152,7 @@ pub(super) struct Queues {
     pub(super) snapshot: Option<SnapshotMeta>,
     pub(super) reads: Vec<ReadState>,
     pub(super) snapshot_wanted: Vec<PeerId>,
+    pub(super) memory_lost: Vec<PeerId>,
     /// Messages that wait for a part of the log to be read back.
     pub(super) parked: Vec<Message>,
 }
@@ -159,6 +176,8 @@ pub(super) struct Persistence {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InFlightReady {
     pub(super) number: u64,
+    /// When it was handed out.
+    pub(super) offered_at: Instant,
     /// The last entry in it.
     pub(super) last: Option<(Index, Term)>,
     /// The position of the snapshot in it.
@@ -169,8 +188,8 @@ pub(super) struct InFlightReady {
 
 impl Ballot {
     /// A ballot in which `own` has said yes.
-    pub(super) fn of(own: PeerId) -> Ballot {
-        Ballot { answers: vec![(own, true)] }
+    pub(super) fn of(own: PeerId, reason: CampaignReason) -> Ballot {
+        Ballot { answers: vec![(own, true)], reason }
     }
 
     /// Notes an answer; only the first of a peer counts.
@@ -182,6 +201,24 @@ impl Ballot {
 
     pub(super) fn result(&self, configuration: &Configuration) -> quorum::VoteResult {
         quorum::vote_result(configuration, |peer| self.answer(peer))
+    }
+
+    /// The result if every voter but the lost must say yes.
+    pub(super) fn result_without(
+        &self,
+        configuration: &Configuration,
+        lost: &[PeerId],
+    ) -> quorum::VoteResult {
+        let voters = configuration.voters.iter().chain(&configuration.outgoing);
+        let mut is_open = false;
+        for survivor in voters.filter(|voter| !lost.contains(voter)) {
+            match self.answer(*survivor) {
+                Some(true) => {}
+                Some(false) => return quorum::VoteResult::Lost,
+                None => is_open = true,
+            }
+        }
+        if is_open { quorum::VoteResult::Open } else { quorum::VoteResult::Won }
     }
 
     fn answer(&self, peer: PeerId) -> Option<bool> {
@@ -202,13 +239,30 @@ impl Leader {
         (own_id, own): (PeerId, T),
         value: impl Fn(&Progress) -> T,
     ) -> T {
-        quorum::joint(configuration, |peer| {
-            if peer == own_id {
-                return own;
-            }
-            let found = self.progress.binary_search_by_key(&peer, |progress| progress.id);
-            found.map_or_else(|_| T::default(), |at| value(&self.progress[at]))
-        })
+        quorum::joint(configuration, |peer| self.value_of(peer, (own_id, own), &value))
+    }
+
+    /// The same among these voters alone.
+    pub(super) fn majority<T: Copy + Ord + Default>(
+        &self,
+        voters: &[PeerId],
+        own: (PeerId, T),
+        value: impl Fn(&Progress) -> T,
+    ) -> T {
+        quorum::majority(voters, |peer| self.value_of(peer, own, &value))
+    }
+
+    fn value_of<T: Default>(
+        &self,
+        peer: PeerId,
+        (own_id, own): (PeerId, T),
+        value: impl Fn(&Progress) -> T,
+    ) -> T {
+        if peer == own_id {
+            return own;
+        }
+        let found = self.progress.binary_search_by_key(&peer, |progress| progress.id);
+        found.map_or_else(|_| T::default(), |at| value(&self.progress[at]))
     }
 
     /// The stamp for a message made now.
@@ -250,6 +304,7 @@ impl Queues {
             || !self.messages_after_persist.is_empty()
             || !self.reads.is_empty()
             || !self.snapshot_wanted.is_empty()
+            || !self.memory_lost.is_empty()
             || self.snapshot.is_some()
     }
 }
@@ -277,9 +332,14 @@ impl ElectionClock {
     /// tenth of the timeout for each step and one timeout at most: it never blocks an election.
     pub(super) fn rearm(&mut self, options: &Options, now: Instant) {
         let timeout = options.election_timeout;
-        let handicap = timeout * options.priority.min(0).unsigned_abs().min(10) / 10;
+        let handicap = ElectionClock::handicap(options, timeout);
         let spread = timeout / options.priority.clamp(0, 10).unsigned_abs().saturating_add(1);
         self.deadline = now + timeout + handicap + self.random.below(spread);
+    }
+
+    /// What a lower priority waits beyond the others: up to `whole`.
+    pub(super) fn handicap(options: &Options, whole: Duration) -> Duration {
+        whole * options.priority.min(0).unsigned_abs().min(10) / 10
     }
 
     /// The next try after a round that has just begun or failed: soon at first, because a refusal is often only a

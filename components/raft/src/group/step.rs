@@ -3,15 +3,17 @@
 use types::{Instant, PeerId, Term};
 
 use super::{RaftGroup, Refused, state::RoleState};
-use crate::{Message, MessageBody, limits::TERM_MAX};
+use crate::{Message, MessageBody, limits::TERM_MAX, trace::Event};
 
 impl RaftGroup {
     /// Takes a message from another peer, or a snapshot from the local store. Never fails on what it says: what cannot
     /// be right is refused and counted.
     pub fn step(&mut self, now: Instant, message: Message) {
         let from = message.from;
+        self.tracer.emit(Event::Received(&message));
         if let Err(reason) = self.accept(now, message) {
             self.rejected_count += 1;
+            self.tracer.emit(Event::Refused { from, reason });
             tracing::debug!(peer = %self.options.id, %from, reason, "message refused");
         }
     }
@@ -26,6 +28,8 @@ impl RaftGroup {
         if message.term >= Term(TERM_MAX) {
             return Err("no term is that high");
         }
+        self.rouse_for(now, &message);
+        self.check_fence(now, message.from);
         if message.term < self.hard_state.term {
             return self.on_earlier_term(message);
         }
@@ -135,10 +139,7 @@ impl RaftGroup {
                 Ok(())
             }
             MessageBody::TimeoutNow => self.on_timeout_now(now, from),
-            MessageBody::ReadIndexRequest { id } => {
-                self.on_read_index_request(now, from, id);
-                Ok(())
-            }
+            MessageBody::ReadIndexRequest { id } => self.on_read_index_request(now, from, id),
             MessageBody::ReadIndexResponse { id, index } => {
                 self.on_read_index_response(from, id, index);
                 Ok(())
@@ -156,7 +157,11 @@ impl RaftGroup {
             RoleState::Follower(follower) => match follower.leader {
                 Some(leader) if leader != from => return Err("two leaders in one term"),
                 Some(_) => {}
-                None => follower.leader = Some(from),
+                None => {
+                    follower.leader = Some(from);
+                    self.forced = None;
+                    self.trace_role();
+                }
             },
         }
         if let RoleState::Follower(follower) = &mut self.role {

@@ -6,10 +6,14 @@ use super::{
     RaftGroup,
     state::{Leader, RoleState},
 };
+use crate::CampaignReason;
 
 impl RaftGroup {
     /// Does what is due at `now`, and nothing else; may be called at any time.
     pub fn tick(&mut self, now: Instant) {
+        if self.is_asleep {
+            return;
+        }
         if self.retry_at.is_some_and(|retry_at| retry_at <= now) {
             self.retry_at = None;
         }
@@ -18,7 +22,7 @@ impl RaftGroup {
             RoleState::Leader(_) => self.tick_leader(now),
             RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
                 if self.election.deadline <= now {
-                    self.pre_campaign(now);
+                    self.pre_campaign(now, CampaignReason::Silence);
                 }
             }
         }
@@ -27,6 +31,9 @@ impl RaftGroup {
     /// When [`RaftGroup::tick`] has something to do next; [`Instant::MAX`] if never.
     #[must_use]
     pub fn deadline(&self) -> Instant {
+        if self.is_asleep {
+            return Instant::MAX;
+        }
         let role_deadline = match &self.role {
             RoleState::Leader(leader) => self.leader_deadline(leader),
             RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
@@ -36,27 +43,10 @@ impl RaftGroup {
         role_deadline.min(self.reads_deadline()).min(self.retry_at.unwrap_or(Instant::MAX))
     }
 
-    /// The group has slept, by agreement: nobody was expected to say anything, so every wait begins anew. The store must
-    /// have kept no lease and given no vote on its behalf in the meantime; promises stand.
-    pub fn wake(&mut self, now: Instant) {
-        match &mut self.role {
-            RoleState::Leader(leader) => {
-                for progress in &mut leader.progress {
-                    progress.on_woken(now);
-                }
-            }
-            RoleState::Follower(follower) => {
-                follower.heard_at = now;
-                follower.is_suspicious = false;
-                self.election.rearm(&self.options, now);
-            }
-            RoleState::PreCandidate(_) | RoleState::Candidate(_) => {}
-        }
-    }
-
     fn tick_leader(&mut self, now: Instant) {
         self.expire_transfer(now);
         self.check_quorum(now);
+        self.yield_if_disk_hangs(now);
         let interval = self.options.heartbeat_interval;
         let RoleState::Leader(leader) = &mut self.role else { return };
         for progress in &mut leader.progress {
@@ -69,7 +59,7 @@ impl RaftGroup {
         let idle = leader.progress.iter().filter(|progress| !progress.wants_heartbeat);
         let heartbeat = idle.map(|progress| progress.heartbeat_due(interval)).min().unwrap_or(Instant::MAX);
         let transfer = leader.transfer.map_or(Instant::MAX, |transfer| transfer.deadline);
-        heartbeat.min(transfer).min(self.quorum_deadline(leader))
+        heartbeat.min(transfer).min(self.quorum_deadline(leader)).min(self.disk_deadline(leader))
     }
 
     /// A leader that a quorum has not answered for an election timeout steps down: its clients had better look
@@ -84,6 +74,9 @@ impl RaftGroup {
         let silent_at = self.quorum_heard_at(leader) + self.options.election_timeout;
         let RoleState::Leader(leader) = &mut self.role else { return };
         if now < due + interval || leader.quorum_grace_until > silent_at {
+            if self.abort_if_incoming_is_silent(now) {
+                return;
+            }
             self.become_follower(now, self.hard_state.term, None);
             return;
         }

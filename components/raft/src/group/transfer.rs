@@ -4,15 +4,16 @@ use types::{Instant, PeerId};
 
 use super::{
     RaftGroup,
-    state::{RoleState, Transfer},
+    state::{Leader, RoleState, Transfer},
 };
-use crate::{Error, MessageBody, Result};
+use crate::{Error, MessageBody, Result, limits::DISK_HANG_TIMEOUTS, trace::Event};
 
 impl RaftGroup {
     /// Makes `to` the leader: proposals are dropped from now on, `to` is brought up to date and told to campaign at
     /// once. If it does not lead within an election timeout, proposals are taken again. Naming this peer itself cancels
     /// a transfer in which `to` has not been told yet.
     pub fn transfer_leader(&mut self, now: Instant, to: PeerId) -> Result<()> {
+        self.rouse(now);
         let deadline = now + self.options.election_timeout;
         let RoleState::Leader(leader) = &mut self.role else { return Err(Error::NotLeader) };
         if to == self.options.id {
@@ -48,7 +49,35 @@ impl RaftGroup {
     pub(super) fn send_timeout_now(&mut self, to: PeerId) {
         if let RoleState::Leader(leader) = &mut self.role {
             leader.has_given_up_lease = true;
+            self.tracer.emit(Event::LeaseGivenUp);
             self.reply(to, MessageBody::TimeoutNow);
+        }
+    }
+
+    /// When the own disk will have been silent for too long; never while nothing is being written.
+    pub(super) fn disk_deadline(&self, leader: &Leader) -> Instant {
+        let patience = self.options.election_timeout * DISK_HANG_TIMEOUTS;
+        let oldest = self.persistence.in_flight.front();
+        let hangs_at = oldest.map_or(Instant::MAX, |ready| ready.offered_at + patience);
+        hangs_at.max(leader.disk_check_at)
+    }
+
+    /// A leader whose disk hangs can go on committing on its followers' disks, but applies nothing any more. If another
+    /// voter's disk has come further than its own, that one shall lead.
+    pub(super) fn yield_if_disk_hangs(&mut self, now: Instant) {
+        let RoleState::Leader(leader) = &self.role else { return };
+        if now < self.disk_deadline(leader) {
+            return;
+        }
+        let (own, timeout) = (self.log.persisted(), self.options.election_timeout);
+        let successor =
+            self.find_voter(|progress| progress.match_index > own && now < progress.heard_at + timeout);
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        leader.disk_check_at = now + timeout * DISK_HANG_TIMEOUTS;
+        let Some(successor) = successor.filter(|_| leader.transfer.is_none()) else { return };
+        tracing::warn!(peer = %self.options.id, to = %successor, "the disk hangs, so another shall lead");
+        if let Err(error) = self.transfer_leader(now, successor) {
+            tracing::debug!(peer = %self.options.id, %error, "nobody takes over");
         }
     }
 

@@ -6,7 +6,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use raft::{Message, MessageBody, Options, RaftGroup, Ready, Role, SnapshotMeta, SnapshotOutcome};
+use raft::{
+    Message, MessageBody, Options, RaftGroup, Ready, Role, SnapshotMeta, SnapshotOutcome, confchange::Changer,
+};
 use types::{
     Chain, ClusterId, ConfigurationChange, Index, Instant, LogPosition, Peer, PeerId, PeerRole, RegionId,
     StoreId, Term,
@@ -57,6 +59,8 @@ pub(crate) struct Cluster {
     pub(crate) trace: Vec<String>,
     /// How many messages of each kind were delivered.
     pub(crate) delivered: BTreeMap<&'static str, u64>,
+    /// Who said of whom that it has lost what it acknowledged.
+    pub(crate) memory_lost: Vec<(PeerId, PeerId)>,
     network: BTreeMap<(Instant, u64), Message>,
     sequence: u64,
     random: u64,
@@ -92,20 +96,16 @@ pub(crate) fn change_to(
     voters: &[u64],
     learners: &[u64],
 ) -> ConfigurationChange {
-    let from = present.configuration();
-    let is_joint = from.voters != voters.iter().map(|id| PeerId(*id)).collect::<Vec<_>>();
-    let old = from.voters.iter().map(|id| id.0);
-    let mut ids: Vec<u64> = voters.iter().chain(learners).copied().chain(old).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    let role = |id: u64| match (from.voters.contains(&PeerId(id)), voters.contains(&id)) {
-        (true, true) => PeerRole::Voter,
-        (true, false) => PeerRole::DemotingVoter,
-        (false, true) if is_joint => PeerRole::IncomingVoter,
-        (false, true) => PeerRole::Voter,
-        (false, false) => PeerRole::Learner,
+    let goal = configuration(voters, learners).peers;
+    let changer = Changer::new(present);
+    let voters: Vec<_> = voters.iter().map(|id| PeerId(*id)).collect();
+    let change = if present.configuration().voters == voters {
+        changer.simple(&goal, 2)
+    } else {
+        changer.enter_joint(&goal, 2)
     };
-    ConfigurationChange { peers: ids.into_iter().map(|id| peer(id, role(id))).collect(), change_id: 2 }
+    // What may not follow is proposed all the same: the group shall refuse it.
+    change.unwrap_or(ConfigurationChange { peers: goal, change_id: 2 })
 }
 
 impl Cluster {
@@ -134,6 +134,7 @@ impl Cluster {
             ghost: Ghost::default(),
             trace: Vec::new(),
             delivered: BTreeMap::new(),
+            memory_lost: Vec::new(),
             network: BTreeMap::new(),
             sequence: 0,
             random: seed,
@@ -407,6 +408,7 @@ impl Cluster {
             let due = host.applies.back().map_or(self.now, |(due, _)| *due).max(self.now + late);
             host.applies.push_back((due, Applied::Entries(ready.committed)));
         }
+        self.memory_lost.extend(ready.memory_lost.iter().map(|peer| (id, *peer)));
         for peer in ready.snapshot_wanted {
             self.send_snapshot(id, peer);
         }

@@ -15,6 +15,8 @@ mod ghost;
 #[cfg(test)]
 mod host;
 #[cfg(test)]
+mod membership;
+#[cfg(test)]
 mod random;
 #[cfg(test)]
 mod scenarios;

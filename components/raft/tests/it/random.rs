@@ -73,7 +73,7 @@ impl Run {
     fn act(&mut self) {
         let id = self.any_peer();
         let leader = self.some_leader();
-        match self.cluster.random() % 100 {
+        match self.cluster.random() % 101 {
             0..=39 => {
                 let size = self.cluster.random() as usize % 120;
                 self.proposal_count += 1;
@@ -100,7 +100,7 @@ impl Run {
             }
             94 => self.depose(leader),
             95 => {
-                self.cluster.with(leader, |group, now| group.step_down(now));
+                self.cluster.with(leader, |group, now| group.quorum_lost(now));
             }
             96 => {
                 self.cluster.with(leader, |group, now| group.report_unreachable(now, PeerId(id)));
@@ -111,6 +111,10 @@ impl Run {
                 self.cluster.restart(id);
             }
             98 => {
+                // Whether there is anything to abandon or not.
+                self.cluster.with(leader, |group, now| group.abort_change(now).is_ok());
+            }
+            99 => {
                 let millis = self.cluster.random() % 1_000;
                 self.cluster.run(millis);
             }
@@ -152,7 +156,7 @@ impl Run {
                 self.cluster.restart(id);
             }
             self.cluster.with(id, |group, now| group.suspect_leader(now));
-            self.cluster.with(id, |group, now| group.campaign(now));
+            self.cluster.with(id, |group, now| group.campaign(now, raft::CampaignReason::Wish));
         }
         self.cluster.run(300);
     }
@@ -179,13 +183,14 @@ impl Run {
         // A leader that has sent TimeoutNow has no lease for the rest of its term: the last word shall be a fresh one's.
         let leaders = cluster.leaders();
         for id in leaders {
-            cluster.with(id, |group, now| group.step_down(now));
+            cluster.with(id, |group, now| group.quorum_lost(now));
         }
         cluster.run(5_000);
         let leader = cluster.leader().unwrap_or_else(|| panic!("no leader:\n{}", cluster.picture()));
         let (last, _) = cluster.propose(leader, "last").expect("it is up").expect("it leads");
         cluster.read(leader, u64::MAX);
         cluster.run(3_000);
+        assert!(cluster.memory_lost.is_empty(), "no disk forgets: {:?}", cluster.memory_lost);
         let members = cluster.group(leader).configuration().peers();
         for id in members {
             let applied = cluster.group(id.0).applied_index();

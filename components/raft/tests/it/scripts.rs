@@ -88,9 +88,11 @@ fn run_line(slot: &mut Option<Cluster>, line: &str, output: &mut String) {
 
 fn run_peer_line(cluster: &mut Cluster, words: &[&str], id: u64, output: &mut String) {
     let result = match words[0] {
-        "campaign" => cluster.with(id, |group, now| group.campaign(now)).map(|()| String::new()),
+        "campaign" => cluster
+            .with(id, |group, now| group.campaign(now, raft::CampaignReason::Wish))
+            .map(|()| String::new()),
         "suspect" => cluster.with(id, |group, now| group.suspect_leader(now)).map(|()| String::new()),
-        "stepdown" => cluster.with(id, |group, now| group.step_down(now)).map(|()| String::new()),
+        "stepdown" => cluster.with(id, |group, now| group.quorum_lost(now)).map(|()| String::new()),
         "propose" => {
             cluster.propose(id, words[2]).map(|result| say(result.map(|at| format!("({}, {})", at.1, at.0))))
         }

@@ -100,6 +100,8 @@ impl Peer {
                     raft::Error::NotLeader
                     | raft::Error::UnknownPeer(_)
                     | raft::Error::ChangeRefused(_)
+                    | raft::Error::Awake(_)
+                    | raft::Error::ForceRefused(_)
                     | raft::Error::Malformed(_) => self.not_leader(),
                 };
                 responders.into_iter().for_each(|responder| responder.reply(Err(error.clone())));

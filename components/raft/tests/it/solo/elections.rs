@@ -69,7 +69,7 @@ fn a_promise_binds_this_peers_own_campaign() {
     let mut solo = Solo::new(1, disk(&[1, 2, 3], &[1], 1));
     solo.step(2, 1, heartbeat());
     solo.group.suspect_leader(solo.now);
-    solo.group.campaign(solo.now);
+    solo.group.campaign(solo.now, raft::CampaignReason::Wish);
     solo.wait(499);
     assert!(solo.tick().is_empty());
     assert_eq!(solo.group.role(), Role::Follower);
@@ -91,7 +91,7 @@ fn a_restarted_peer_keeps_the_promises_that_it_may_have_given() {
     let not_before = Instant::from_millis(501);
     let mut solo = Solo::start(options(1), disk(&[1, 2, 3], &[1], 1), not_before);
     let last = solo.group.last();
-    solo.group.campaign(solo.now);
+    solo.group.campaign(solo.now, raft::CampaignReason::Wish);
     assert_eq!(solo.group.role(), Role::Follower);
     solo.now = Instant::from_millis(500);
     assert_eq!(granted(&solo.step(3, 2, vote_request(false, false, last))), None);
@@ -132,7 +132,7 @@ fn the_only_voter_waits_if_it_cannot_know_that_it_is() {
 fn a_pre_vote_changes_nothing_on_either_side() {
     let mut candidate = Solo::new(1, disk(&[1, 2, 3], &[1], 1));
     let before = candidate.group.hard_state();
-    candidate.group.campaign(candidate.now);
+    candidate.group.campaign(candidate.now, raft::CampaignReason::Wish);
     let requests = candidate.settle();
     assert_eq!(requests.len(), 2);
     assert!(requests.iter().all(|request| request.term == Term(2)));
@@ -168,7 +168,7 @@ fn a_late_refusal_of_a_pre_vote_deposes_nobody() {
     leader.step(3, 9, MessageBody::VoteResponse { is_pre_vote: true, is_granted: false });
     assert_eq!(leader.group.role(), Role::Leader);
     let mut candidate = Solo::new(1, disk(&[1, 2, 3], &[1], 1));
-    candidate.group.campaign(candidate.now);
+    candidate.group.campaign(candidate.now, raft::CampaignReason::Wish);
     candidate.step(3, 9, MessageBody::VoteResponse { is_pre_vote: true, is_granted: false });
     assert_eq!(candidate.group.term(), Term(9));
     assert_eq!(candidate.group.role(), Role::Follower);
@@ -178,7 +178,7 @@ fn a_late_refusal_of_a_pre_vote_deposes_nobody() {
 #[test]
 fn the_own_vote_is_durable_before_anyone_hears_of_it() {
     let mut solo = Solo::new(1, disk(&[1, 2, 3], &[1], 1));
-    solo.group.campaign(solo.now);
+    solo.group.campaign(solo.now, raft::CampaignReason::Wish);
     solo.settle();
     solo.step_only(2, 2, MessageBody::VoteResponse { is_pre_vote: true, is_granted: true });
     assert_eq!(solo.group.role(), Role::Candidate);
@@ -209,7 +209,7 @@ fn an_empty_peer_answers_votes_but_not_in_term_one() {
     assert_eq!(granted(&solo.step(2, 1, vote_request(false, false, first_position()))), Some(false));
     assert_eq!(granted(&solo.step(2, 2, vote_request(true, false, first_position()))), Some(true));
     assert_eq!(granted(&solo.step(2, 2, vote_request(false, false, first_position()))), Some(true));
-    solo.group.campaign(solo.now);
+    solo.group.campaign(solo.now, raft::CampaignReason::Wish);
     assert_eq!(solo.group.role(), Role::Follower);
 }
 
@@ -254,7 +254,7 @@ fn a_leader_that_slept_asks_before_it_steps_down() {
 fn of_two_equal_rivals_one_gives_way() {
     let ask = |id: u64, rival: u64| {
         let mut solo = Solo::new(id, disk(&[1, 2, 3], &[1], 1));
-        solo.group.campaign(solo.now);
+        solo.group.campaign(solo.now, raft::CampaignReason::Wish);
         solo.settle();
         granted(&solo.step(rival, 2, vote_request(true, false, solo.group.last())))
     };
@@ -317,7 +317,7 @@ fn a_pre_candidate_that_votes_for_another_gives_up() {
     let mut start = disk(&[1, 2, 3], &[1], 1);
     start.hard_state.term = Term(2);
     let mut solo = Solo::new(1, start);
-    solo.group.campaign(solo.now);
+    solo.group.campaign(solo.now, raft::CampaignReason::Wish);
     solo.settle();
     assert_eq!(granted(&solo.step(3, 2, vote_request(false, false, solo.group.last()))), Some(true));
     solo.step(2, 3, MessageBody::VoteResponse { is_pre_vote: true, is_granted: true });

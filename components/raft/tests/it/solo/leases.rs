@@ -154,7 +154,7 @@ fn reads_of_a_leader_that_steps_down_are_answered() {
     solo.group.read_index(solo.now, 7);
     solo.settle();
     solo.group.read_index(solo.now, 8);
-    solo.group.step_down(solo.now);
+    solo.group.quorum_lost(solo.now);
     solo.settle();
     assert_eq!(reads(&mut solo), [ReadState { id: 7, index: None }, ReadState { id: 8, index: None }]);
 }

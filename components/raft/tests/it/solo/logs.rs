@@ -356,23 +356,6 @@ fn an_idle_peer_holds_no_entries() {
     assert!(std::mem::size_of::<raft::RaftGroup>() <= 768);
 }
 
-/// A peer that answers below what it acknowledged is probed; an old answer proves nothing.
-#[test]
-fn only_an_answer_to_a_later_message_makes_the_leader_doubt_an_acknowledgement() {
-    let mut solo = Solo::leader(&[1, 2, 3], &[1]);
-    let stamp = solo.last_stamp();
-    solo.wait(10);
-    solo.accept(2, Index(3), stamp);
-    solo.step(2, 2, MessageBody::HeartbeatResponse { stamp, last_index: Index(2) });
-    assert_eq!(solo.group.status().peers[0].state, "replicate");
-    solo.wait(100);
-    solo.tick();
-    let stamp = solo.last_stamp();
-    solo.step(2, 2, MessageBody::HeartbeatResponse { stamp, last_index: Index(2) });
-    assert_eq!(solo.group.status().peers[0].state, "probe");
-    assert_eq!(solo.group.status().peers[0].match_index, Index(3), "what it acknowledged, it acknowledged");
-}
-
 /// A lost append is noticed although nothing else is sent: within two heartbeats.
 #[test]
 fn a_lost_append_is_sent_again() {

@@ -12,8 +12,10 @@ use crate::{
 };
 
 mod elections;
+mod interface;
 mod leases;
 mod logs;
+mod memory;
 mod robustness;
 
 /// A peer whose disk is as slow as the test wants.
@@ -82,7 +84,7 @@ impl Solo {
     }
 
     pub(crate) fn elect(&mut self, voters: &[u64]) {
-        self.group.campaign(self.now);
+        self.group.campaign(self.now, raft::CampaignReason::Wish);
         self.settle();
         let term = self.group.term().next();
         for voter in &voters[1..] {

@@ -107,7 +107,7 @@ fn nonsense_is_refused() {
             match dice.roll(8) {
                 0 => solo.wait(dice.roll(700)),
                 1 => {
-                    solo.group.campaign(solo.now);
+                    solo.group.campaign(solo.now, raft::CampaignReason::Wish);
                 }
                 // Refused unless it leads, which is as good.
                 2 => drop(solo.group.propose(solo.now, Bytes::from_static(b"p"))),

@@ -1,0 +1,113 @@
+//! Sleep: a group in which nothing is open keeps no timer (D7).
+//!
+//! That its peers agree to sleep, and that the stores which hold them live, is the store's business. The core says when
+//! nothing is open, checks each peer's side of the contract, and wakes by itself when anything arrives that needs it
+//! awake.
+
+use types::{Index, Instant, PeerId};
+
+use super::{RaftGroup, state::RoleState};
+use crate::{Error, Message, MessageBody, Result, SleepContract, trace::Event};
+
+impl RaftGroup {
+    /// What this leader's peers must agree to before the group sleeps; an error says what is still open. Peers for which
+    /// `is_down` says so need not have everything: they leave a debt, which the store remembers.
+    pub fn sleep_contract(&self, is_down: impl Fn(PeerId) -> bool) -> Result<SleepContract> {
+        let RoleState::Leader(leader) = &self.role else { return Err(Error::NotLeader) };
+        self.check_idle()?;
+        if !self.has_committed_in_term() || self.configurations.in_force().is_joint() {
+            return Err(Error::Awake("an election or a change of the configuration is not complete"));
+        }
+        if leader.transfer.is_some() || leader.reads.count() > 0 {
+            return Err(Error::Awake("a transfer or a read is under way"));
+        }
+        let last_index = self.log.last().index;
+        let mut expected = leader.progress.iter().filter(|progress| !is_down(progress.id));
+        if expected.any(|progress| progress.match_index < last_index) {
+            return Err(Error::Awake("a peer has not acknowledged everything"));
+        }
+        Ok(SleepContract { term: self.hard_state.term, last_index })
+    }
+
+    /// Sleeps, if this peer is where the contract says: no deadline until something wakes it. There is no lease in
+    /// sleep; promises stand.
+    pub fn sleep(&mut self, contract: SleepContract) -> Result<()> {
+        let own = SleepContract { term: self.hard_state.term, last_index: self.log.last().index };
+        if own != contract {
+            return Err(Error::Awake("term or log are not those of the contract"));
+        }
+        if self.leader().is_none() {
+            return Err(Error::Awake("no leader is known"));
+        }
+        self.check_idle()?;
+        self.is_asleep = true;
+        self.tracer.emit(Event::Slept);
+        Ok(())
+    }
+
+    /// Whether the group sleeps.
+    #[must_use]
+    pub fn is_asleep(&self) -> bool {
+        self.is_asleep
+    }
+
+    /// The group has slept, by agreement: nobody was expected to say anything, so every wait begins anew at `now`. Must
+    /// come before the first tick after a sleep that the store, not [`RaftGroup::sleep`], has kept.
+    pub fn wake(&mut self, now: Instant) {
+        if self.is_asleep {
+            self.is_asleep = false;
+            self.tracer.emit(Event::Woke);
+        }
+        match &mut self.role {
+            RoleState::Leader(leader) => {
+                for progress in &mut leader.progress {
+                    progress.on_woken(now);
+                }
+            }
+            RoleState::Follower(follower) => {
+                follower.heard_at = now;
+                follower.is_suspicious = false;
+                self.election.rearm(&self.options, now);
+            }
+            RoleState::PreCandidate(_) | RoleState::Candidate(_) => {}
+        }
+    }
+
+    /// Something has come that needs the group awake.
+    pub(super) fn rouse(&mut self, now: Instant) {
+        if self.is_asleep {
+            self.wake(now);
+        }
+    }
+
+    /// Wakes for a message of somebody who is awake. A late answer, and whatever is of an earlier term, is no reason.
+    pub(super) fn rouse_for(&mut self, now: Instant, message: &Message) {
+        let is_answer = matches!(
+            message.body,
+            MessageBody::AppendAccepted { .. }
+                | MessageBody::AppendRejected { .. }
+                | MessageBody::HeartbeatResponse { .. }
+                | MessageBody::VoteResponse { .. }
+                | MessageBody::ReadIndexResponse { .. }
+        );
+        let term = self.hard_state.term;
+        if message.term > term || (message.term == term && !is_answer) {
+            self.rouse(now);
+        }
+    }
+
+    /// Whether everything in the log is committed, durable and applied, and nothing waits to be done.
+    fn check_idle(&self) -> Result<()> {
+        let last_index = self.log.last().index;
+        let is_settled = |index: Index| index == last_index;
+        if !is_settled(self.hard_state.commit) || !is_settled(self.applied) {
+            return Err(Error::Awake("something is not committed or not applied"));
+        }
+        let has_reads = matches!(&self.role, RoleState::Follower(follower) if !follower.reads.is_empty());
+        if !self.persistence.in_flight.is_empty() || self.retry_at.is_some() || has_reads || self.has_ready()
+        {
+            return Err(Error::Awake("something waits to be done"));
+        }
+        Ok(())
+    }
+}
