@@ -63,5 +63,9 @@ pub(crate) const CHANGE_INTERVAL: Duration = Duration::from_millis(50);
 /// Entries that a learner may be behind when it is made a voter.
 pub(crate) const CAUGHT_UP_ENTRIES: u64 = 64;
 
+/// A learner that has not been heard for this long is not made a voter: several heartbeats, less than it takes a leader to
+/// give up for lack of a quorum.
+pub(crate) const SILENT_AFTER: Duration = Duration::from_millis(300);
+
 /// Reads of one region that may wait for a read index; beyond it they are answered `ReadIndexNotReady`.
 pub(crate) const WAITING_READS_MAX: usize = 65_536;

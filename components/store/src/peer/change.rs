@@ -7,12 +7,13 @@
 //! The steps are derived from the configuration in force, so that a new leader that is given the same goal goes on where
 //! the old one stopped.
 
-use types::{ConfigurationChange, Index, Instant, Peer as PeerIdentity, PeerId, PeerRole};
+use raft::confchange::Changer;
+use types::{ConfigurationChange, Instant, Peer as PeerIdentity, PeerId, PeerRole};
 
 use super::Peer;
 use crate::{
     Error, Result,
-    limits::{CAUGHT_UP_ENTRIES, CHANGE_INTERVAL},
+    limits::{CAUGHT_UP_ENTRIES, CHANGE_INTERVAL, SILENT_AFTER},
 };
 
 /// A goal that is being driven to.
@@ -64,23 +65,16 @@ impl SafeStep {
             if !promoted.iter().all(|peer| has_caught_up(peer.id)) {
                 return SafeStep::Wait;
             }
-            if !is_voter(goal, leader) {
-                // Leadership moves into old ∩ new before the joint entry; where that is empty, the old leader leads on.
-                let heir = goal.iter().find(|peer| is_voter(goal, peer.id) && is_voter(current, peer.id));
-                if let Some(heir) = heir {
-                    return SafeStep::HandOver(heir.id);
-                }
+            let present = ConfigurationChange { peers: current.to_vec(), change_id: 0 };
+            let changer = Changer::new(&present);
+            // Leadership moves into old ∩ new before the joint entry; where that is empty, the old leader leads on.
+            if let Some(heir) = changer.heir(goal, leader) {
+                return SafeStep::HandOver(heir);
             }
-            let joint = current.iter().map(|peer| {
-                let role = match (is_voter(current, peer.id), is_voter(goal, peer.id)) {
-                    (true, true) => PeerRole::Voter,
-                    (true, false) => PeerRole::DemotingVoter,
-                    (false, true) => PeerRole::IncomingVoter,
-                    (false, false) => PeerRole::Learner,
-                };
-                PeerIdentity { role, ..*peer }
-            });
-            return SafeStep::Propose(sorted(joint));
+            // What the core would refuse never becomes possible by waiting, but does no harm either.
+            return changer
+                .enter_joint(goal, 0)
+                .map_or(SafeStep::Wait, |joint| SafeStep::Propose(joint.peers));
         }
         let kept = current.iter().filter(|peer| find(goal, peer.id).is_some()).copied();
         let kept = sorted(kept);
@@ -130,12 +124,15 @@ impl Peer {
             self.next_look = self.next_look.min(now + CHANGE_INTERVAL);
             return;
         }
-        let match_index = self.match_indexes();
+        let status = self.group.status();
         let commit_index = self.group.commit_index();
+        // Who has everything and is silent could not help to commit the joint entry.
         let has_caught_up = |id: PeerId| {
-            match_index
-                .iter()
-                .any(|(peer, index)| *peer == id && commit_index.since(*index) <= CAUGHT_UP_ENTRIES)
+            let of_id = status.peers.iter().find(|peer| peer.id == id);
+            of_id.is_some_and(|peer| {
+                commit_index.since(peer.match_index) <= CAUGHT_UP_ENTRIES
+                    && now.since(peer.heard_at) <= SILENT_AFTER
+            })
         };
         let step = SafeStep::towards(&change.goal, &current.peers, self.me.id, has_caught_up);
         self.take_step(now, &change, step);
@@ -160,10 +157,6 @@ impl Peer {
             tracing::debug!(%error, change = change.change_id, "step of a change is not possible yet");
         }
         self.next_look = self.next_look.min(now + CHANGE_INTERVAL);
-    }
-
-    fn match_indexes(&self) -> Vec<(PeerId, Index)> {
-        self.group.status().peers.iter().map(|peer| (peer.id, peer.match_index)).collect()
     }
 
     /// Leadership is lost: whoever leads next is given the goal anew.

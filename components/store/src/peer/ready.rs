@@ -108,6 +108,13 @@ impl Peer {
                 out.snapshots.push(SnapshotMail::Send { region_id: self.region_id, from, to, term });
             }
         }
+        for lost in &ready.memory_lost {
+            tracing::error!(
+                region = self.region_id.0,
+                peer = lost.0,
+                "a peer has lost what it acknowledged: replace it under another id"
+            );
+        }
         let committed = if ready.must_persist() { self.persist(shared, ready, out) } else { ready.committed };
         self.hand_over_committed(committed, out);
     }
