@@ -1,6 +1,9 @@
 //! Key → region, for the regions with a peer on this store: their applied descriptors never overlap.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    ops::Bound::{Excluded, Included, Unbounded},
+};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -9,23 +12,28 @@ use types::{KeyRange, Region, RegionId};
 /// The region directory of a store.
 #[derive(Default)]
 pub(crate) struct Meta {
-    ranges: RwLock<BTreeMap<Bytes, (KeyRange, RegionId)>>,
+    ranges: RwLock<Ranges>,
+}
+
+#[derive(Default)]
+struct Ranges {
+    /// By first key. No two overlap.
+    by_key: BTreeMap<Bytes, (KeyRange, RegionId)>,
+    /// The first key of each region.
+    start_keys: BTreeMap<RegionId, Bytes>,
 }
 
 impl Meta {
     /// The region that covers `key`.
     pub(crate) fn find(&self, key: &[u8]) -> Option<RegionId> {
         let ranges = self.ranges.read();
-        let (_, (range, id)) = ranges
-            .range::<[u8], _>((std::ops::Bound::Unbounded, std::ops::Bound::Included(key)))
-            .next_back()?;
+        let (_, (range, id)) = ranges.by_key.range::<[u8], _>((Unbounded, Included(key))).next_back()?;
         range.contains_key(key).then_some(*id)
     }
 
     /// A region other than `except` whose keys overlap `range`.
     pub(crate) fn find_overlap(&self, range: &KeyRange, except: RegionId) -> Option<RegionId> {
-        let ranges = self.ranges.read();
-        ranges.values().find(|(other, id)| *id != except && other.overlaps(range)).map(|(_, id)| *id)
+        self.ranges.read().find_overlap(range, except)
     }
 
     /// Sets the keys of a region, replacing what it covered before. The placement group has no keys here.
@@ -34,7 +42,125 @@ impl Meta {
             return;
         }
         let mut ranges = self.ranges.write();
-        ranges.retain(|_, (_, id)| *id != region.id);
-        ranges.insert(region.range.start_key.clone(), (region.range.clone(), region.id));
+        ranges.remove(region.id);
+        ranges.insert(region);
+    }
+}
+
+impl Ranges {
+    fn find_overlap(&self, range: &KeyRange, except: RegionId) -> Option<RegionId> {
+        if range.is_empty() {
+            return None;
+        }
+        // Ranges are disjoint: only the last that begins at or before the first key may reach into it, ...
+        let start_key: &[u8] = &range.start_key;
+        let below = self.by_key.range::<[u8], _>((Unbounded, Included(start_key))).next_back();
+        // ... and every other one that overlaps begins inside.
+        let end = if range.end_key.is_empty() { Unbounded } else { Excluded(range.end_key.as_ref()) };
+        let inside = self.by_key.range::<[u8], _>((Excluded(start_key), end));
+        let mut found = below.into_iter().chain(inside).map(|(_, found)| found);
+        found.find(|(other, id)| *id != except && other.overlaps(range)).map(|(_, id)| *id)
+    }
+
+    fn remove(&mut self, id: RegionId) {
+        if let Some(start_key) = self.start_keys.remove(&id) {
+            self.by_key.remove(&start_key);
+        }
+    }
+
+    fn insert(&mut self, region: &Region) {
+        if let Some(other) = self.find_overlap(&region.range, region.id) {
+            panic!("regions {} and {other} both hold keys of {:?} on this store", region.id, region.range);
+        }
+        let start_key = region.range.start_key.clone();
+        self.start_keys.insert(region.id, start_key.clone());
+        self.by_key.insert(start_key, (region.range.clone(), region.id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use types::Epoch;
+
+    use super::*;
+
+    fn region(id: u64, start_key: &'static str, end_key: &'static str) -> Region {
+        Region {
+            id: RegionId(id),
+            range: KeyRange::new(start_key, end_key),
+            epoch: Epoch::FIRST,
+            peers: Vec::new(),
+        }
+    }
+
+    fn meta(regions: &[(u64, &'static str, &'static str)]) -> Meta {
+        let meta = Meta::default();
+        regions.iter().for_each(|(id, start_key, end_key)| meta.set(&region(*id, start_key, end_key)));
+        meta
+    }
+
+    #[test]
+    fn a_key_is_found_in_its_region_or_in_none() {
+        let meta = meta(&[(2, "", "b"), (3, "c", "e"), (4, "e", "")]);
+        for (key, expected) in [
+            ("", Some(2)),
+            ("a", Some(2)),
+            ("b", None),
+            ("c", Some(3)),
+            ("dz", Some(3)),
+            ("e", Some(4)),
+            ("z", Some(4)),
+        ] {
+            assert_eq!(meta.find(key.as_bytes()), expected.map(RegionId), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_region_that_shrinks_or_moves_leaves_nothing_behind() {
+        let meta = meta(&[(2, "", "")]);
+        meta.set(&region(2, "", "m"));
+        assert_eq!(meta.find(b"m"), None);
+        meta.set(&region(3, "m", ""));
+        meta.set(&region(2, "b", "c"));
+        assert_eq!(
+            (meta.find(b"a"), meta.find(b"b"), meta.find(b"z")),
+            (None, Some(RegionId(2)), Some(RegionId(3)))
+        );
+    }
+
+    #[test]
+    fn the_placement_group_holds_no_keys() {
+        let meta = meta(&[(1, "", ""), (2, "", "")]);
+        assert_eq!(meta.find(b"a"), Some(RegionId::FIRST));
+    }
+
+    #[test]
+    #[should_panic(expected = "both hold keys")]
+    fn two_regions_do_not_hold_one_key() {
+        meta(&[(2, "", "c"), (3, "b", "d")]);
+    }
+
+    /// The answer of a look at every region.
+    #[test]
+    fn overlaps_are_found_as_by_looking_at_all() {
+        let held = [(2, "b", "c"), (3, "d", "f"), (4, "f", "g"), (5, "i", "")];
+        let meta = meta(&held);
+        let bounds = ["", "a", "b", "bb", "c", "d", "e", "f", "g", "h", "i", "j"];
+        for start_key in bounds {
+            for end_key in bounds {
+                for except in 1..6 {
+                    let wanted = KeyRange::new(start_key, end_key);
+                    let expected: Vec<_> = held
+                        .iter()
+                        .filter(|(id, start, end)| {
+                            *id != except && KeyRange::new(*start, *end).overlaps(&wanted)
+                        })
+                        .map(|(id, ..)| RegionId(*id))
+                        .collect();
+                    let found = meta.find_overlap(&wanted, RegionId(except));
+                    assert_eq!(found, expected.first().copied(), "{wanted:?} without {except}");
+                }
+            }
+        }
     }
 }

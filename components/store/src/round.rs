@@ -36,6 +36,8 @@ pub(crate) struct RaftWorker {
     wall_leads: VecDeque<(Instant, i64)>,
     suspected: BTreeSet<StoreId>,
     is_disk_full: bool,
+    /// What placement was last told of its group: who leads it, and in which term if it is led here.
+    told_placement: Option<(Option<StoreId>, Option<Term>)>,
     /// When a draining store tries again to hand over.
     next_drain: Option<Instant>,
 }
@@ -95,6 +97,7 @@ impl RaftWorker {
             wall_leads: VecDeque::new(),
             suspected: BTreeSet::new(),
             is_disk_full: false,
+            told_placement: None,
             next_drain: None,
         };
         for peer in peers {
@@ -361,7 +364,10 @@ impl RaftWorker {
             reports.extend(peer.report(now.monotonic, is_down));
             if *region_id == RegionId::PLACEMENT {
                 let leader = peer.leader_identity().map(|leader| leader.store_id);
-                self.shared.placement.on_placement_leader(leader, peer.settled_term());
+                let known = (leader, peer.settled_term());
+                if self.told_placement.replace(known) != Some(known) {
+                    self.shared.placement.on_placement_leader(known.0, known.1);
+                }
             }
         }
         if !reports.is_empty() {
@@ -430,11 +436,18 @@ impl RaftWorker {
 
 /// How a peer's group behaves on this store.
 pub(crate) fn options(shared: &Shared, me: PeerIdentity, region_id: RegionId) -> Options {
-    let seed = shared.config.seed ^ region_id.0.rotate_left(32) ^ me.id.0;
-    let mut options = Options::new(me.id, seed);
+    let mut options = Options::new(me.id, seed_of(shared, me, region_id));
     options.election_timeout = shared.config.election_timeout;
     options.heartbeat_interval = shared.config.heartbeat_interval;
     options.promise = shared.config.promise();
     options.lease = shared.config.lease();
     options
+}
+
+/// Differs from peer to peer and from run to run: an answer to a question of an earlier run must not be taken for one to
+/// a question of this run, and peers that start together must not campaign together.
+fn seed_of(shared: &Shared, me: PeerIdentity, region_id: RegionId) -> u64 {
+    let run = [shared.config.seed, shared.ident.store_id.0, shared.ident.incarnation.0, region_id.0, me.id.0];
+    let bytes: Vec<u8> = run.iter().flat_map(|number| number.to_be_bytes()).collect();
+    xxhash_rust::xxh3::xxh3_64(&bytes)
 }

@@ -36,6 +36,8 @@ pub(crate) struct Cluster {
     hanging: BTreeSet<(StoreId, &'static str)>,
     /// Everything that was delivered.
     pub(crate) sent: Vec<(Lane, StoreMessage)>,
+    /// The placement module, one for all stores.
+    pub(crate) placement: Arc<Placement>,
 }
 
 struct Running {
@@ -69,12 +71,19 @@ impl Transport for Wire {
     }
 }
 
-struct NoPlacement;
+/// Remembers what stores tell placement.
+#[derive(Default)]
+pub(crate) struct Placement {
+    /// Who leads the placement group, as each store has said: since the start of the cluster.
+    pub(crate) leaders: Mutex<Vec<(Option<StoreId>, Option<Term>)>>,
+}
 
-impl PlacementClient for NoPlacement {
+impl PlacementClient for Placement {
     fn report(&self, _: Vec<RegionReport>) {}
 
-    fn on_placement_leader(&self, _: Option<StoreId>, _: Option<Term>) {}
+    fn on_placement_leader(&self, leader: Option<StoreId>, led_here: Option<Term>) {
+        self.leaders.lock().expect("no test panics here").push((leader, led_here));
+    }
 
     fn receive(&self, _: StoreId, _: PlacementMessage) {}
 }
@@ -96,6 +105,7 @@ impl Cluster {
             cut: BTreeSet::new(),
             hanging: BTreeSet::new(),
             sent: Vec::new(),
+            placement: Arc::default(),
         };
         for id in (1_000..1_000 + count).map(StoreId) {
             cluster.start(id, MemDisk::new());
@@ -126,7 +136,7 @@ impl Cluster {
             log,
             kv: Arc::clone(&kv),
             transport: Arc::new(Wire { from: id, frames: Arc::clone(&self.wire) }),
-            placement: Arc::new(NoPlacement),
+            placement: Arc::clone(&self.placement) as Arc<dyn PlacementClient>,
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             scheduler: Arc::new(Unscheduled),
             fatal: Arc::new(|reason| panic!("the store stops: {reason}")),
@@ -231,16 +241,30 @@ impl Cluster {
         key: &str,
         value: &str,
     ) -> Pending<Outcome> {
-        let (pending, responder) = pending();
         let pair = Pair {
             key: Bytes::copy_from_slice(key.as_bytes()),
             value: Bytes::copy_from_slice(value.as_bytes()),
             ttl_seconds: 0,
         };
-        let request = Request { session: None, command: Command::Put(pair) };
+        self.start_submit(to, context, Command::Put(pair))
+    }
+
+    fn start_submit(&mut self, to: StoreId, context: RequestContext, command: Command) -> Pending<Outcome> {
+        let (pending, responder) = pending();
+        let request = Request { session: None, command };
         self.stores[&to].store.submit(vec![Proposal { context, request, responder }]);
         self.settle();
         pending
+    }
+
+    pub(crate) fn submit(
+        &mut self,
+        to: StoreId,
+        context: RequestContext,
+        command: Command,
+    ) -> Result<Outcome> {
+        let pending = self.start_submit(to, context, command);
+        self.finish(pending)
     }
 
     pub(crate) fn put(&mut self, to: StoreId, key: &str, value: &str) -> Result<Outcome> {

@@ -159,3 +159,26 @@ fn a_second_change_waits_for_the_first() {
     let refused = cluster.try_admin(FIRST, other);
     assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
 }
+
+#[test]
+fn placement_hears_of_its_leader_when_that_changes_and_not_with_every_write() {
+    let mut cluster = Cluster::with_stores(1);
+    let told = |cluster: &Cluster| cluster.placement.leaders.lock().expect("no test panics here").clone();
+    assert_eq!(told(&cluster).last(), Some(&(Some(FIRST), Some(types::Term(2)))));
+    let before = told(&cluster).len();
+    assert!(before <= 4, "{before} times, for one election");
+    let context =
+        store::RequestContext { region_id: RegionId::PLACEMENT, ..store::RequestContext::default() };
+    for number in 0..100 {
+        let key = Bytes::from(format!("row-{number}"));
+        let txn = types::PlacementTxn {
+            term: types::Term(2),
+            conditions: Vec::new(),
+            writes: vec![(key, Some(Bytes::new()))],
+        };
+        let outcome = cluster.submit(FIRST, context, types::Command::Placement(txn));
+        assert_eq!(outcome, Ok(Outcome::Placement { is_committed: true }));
+    }
+    cluster.advance(Duration::from_secs(10));
+    assert_eq!(told(&cluster).len(), before, "the leader is the same");
+}
