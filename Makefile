@@ -33,3 +33,6 @@ unit:                         ## the deterministic crates, the layout and the si
 
 processes:                    ## RocksDB, the server, and real processes
 	cargo test --release $(LINKED) --features tests/processes
+
+model:                        ## the Raft core in 30 million states
+	RAFT_MODEL_STATES=30000000 cargo test --release -p raft --lib model -- --nocapture

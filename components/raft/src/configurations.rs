@@ -4,7 +4,7 @@ use types::{Configuration, ConfigurationChange, Index, PeerId};
 
 /// Each configuration from the one in force at the truncation point on. The last is in force, from the moment its entry
 /// is appended (thesis, 4.1), and is gone with its entry if that is truncated.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Configurations {
     history: Vec<(Index, ConfigurationChange)>,
     /// What the last change spells; empty for a peer without a log.

@@ -43,6 +43,8 @@ mod limits;
 mod log;
 mod log_reader;
 mod message;
+#[cfg(test)]
+mod model;
 mod options;
 mod progress;
 pub mod quorum;

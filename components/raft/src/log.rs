@@ -18,7 +18,7 @@ use types::{Chain, Entry, EntryKind, Index, LogPosition, Term};
 use crate::{LogReader, NotInMemory};
 
 /// One group's log.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Log {
     /// The log begins behind this position.
     truncated: LogPosition,

@@ -4,7 +4,7 @@
 use types::{ConfigurationChange, Entry, Index, Instant, LogPosition, PeerId, Term};
 
 /// A message from one peer of a group to another.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Message {
     /// The sender.
     pub from: PeerId,
@@ -22,7 +22,7 @@ pub struct Message {
 /// An answer in the leader's term proves that the sender recognised the leader at some moment after `sent_at`: that
 /// moment feeds the lease, and the nonce tells which read-index attempts it confirms (one made after the message left
 /// is not confirmed by it).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Stamp {
     /// The newest read-index attempt when the message was made; attempts are numbered by the leader, from 1 in each term.
     pub nonce: u64,
@@ -31,7 +31,7 @@ pub struct Stamp {
 }
 
 /// The kinds of message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum MessageBody {
     /// Leader to peer: entries behind `prev`, or none (a probe).
     Append {
@@ -117,7 +117,7 @@ pub enum MessageBody {
 }
 
 /// What a snapshot holds, as far as Raft must know.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SnapshotMeta {
     /// The log up to here is replaced by the snapshot.
     pub position: LogPosition,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use types::{ConfigurationChange, HardState, Index, Instant, LogPosition, PeerId};
 
 /// How a group behaves. All peers of a cluster use the same durations.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Options {
     /// This peer.
     pub id: PeerId,

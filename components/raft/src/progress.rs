@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// How the leader sends to a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ProgressState {
     /// It is not known where the logs part: one append at a time, until one is accepted.
     Probe {
@@ -24,7 +24,7 @@ pub(crate) enum ProgressState {
 }
 
 /// An append that has been sent and not been acknowledged.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct Inflight {
     last: Index,
     bytes: usize,
@@ -33,7 +33,7 @@ struct Inflight {
 
 /// A rejection's hint that has not been looked up in the leader's log yet: the next `prev` is the last position in
 /// `[low, high]` whose term is at most `term`. (The search narrows by reading the log, perhaps from disk.)
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(crate) struct HintSearch {
     pub(crate) low: Index,
     pub(crate) high: Index,
@@ -41,7 +41,7 @@ pub(crate) struct HintSearch {
 }
 
 /// One peer, as its leader sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Progress {
     pub(crate) id: PeerId,
     /// The highest index that the peer has acknowledged as durable and equal.
@@ -343,6 +343,20 @@ impl Progress {
     pub(crate) fn on_snapshot_failed(&mut self) {
         self.become_probe(self.match_index.next());
         self.state = ProgressState::Probe { is_paused: true };
+    }
+
+    /// Moves every instant to where no wait hides a behaviour: for the model check.
+    #[cfg(test)]
+    pub(crate) fn forget_time(&mut self) {
+        let moment = crate::group::timeless::MOMENT;
+        for instant in [&mut self.sent_at, &mut self.heartbeat_at, &mut self.heard_at] {
+            *instant = moment;
+        }
+        // No peer of the model loses what it has acknowledged, so no answer may seem to show that.
+        self.matched_at = moment + Duration::from_secs(1);
+        self.inflight.iter_mut().for_each(|inflight| inflight.sent_at = moment);
+        self.installing_until = Instant::ZERO;
+        self.stamp.sent_at = Instant::ZERO;
     }
 
     /// For invariants.

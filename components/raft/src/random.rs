@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A splitmix64 generator (Steele, Lea and Flood, 2014): eight bytes of state, every seed is good.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Random {
     state: u64,
 }

@@ -41,7 +41,7 @@ pub struct Ready {
 }
 
 /// A read-index request's outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReadState {
     /// As given to [`crate::RaftGroup::read_index`].
     pub id: u64,
@@ -50,7 +50,7 @@ pub struct ReadState {
 }
 
 /// The role of a peer, and whom it follows, after a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RoleChange {
     /// What it is now.
     pub role: Role,

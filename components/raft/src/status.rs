@@ -3,7 +3,7 @@
 use types::{ConfigurationChange, Index, Instant, LogPosition, PeerId, Term};
 
 /// What a peer currently is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Follows, or looks for a leader.
     #[default]
@@ -17,7 +17,7 @@ pub enum Role {
 }
 
 /// Why a peer campaigns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CampaignReason {
     /// It has heard no leader for too long.
     Silence,

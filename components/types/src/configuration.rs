@@ -19,7 +19,7 @@ pub struct Configuration {
 
 /// What a configuration entry says: the whole configuration that is in force from this entry on, and where each of its
 /// peers lives, so that an entry alone is enough to know and reach everyone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ConfigurationChange {
     /// Every peer with its role in the new configuration, in order of peer id.
     pub peers: Vec<Peer>,

@@ -18,7 +18,7 @@ pub enum EntryKind {
 }
 
 /// One entry of a Raft log.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// Its position.
     pub index: Index,
@@ -50,7 +50,7 @@ impl Entry {
 }
 
 /// A place in a log with all that identifies the log up to it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LogPosition {
     /// The index.
     pub index: Index,
@@ -61,7 +61,7 @@ pub struct LogPosition {
 }
 
 /// What a Raft peer must not forget (Raft, figure 2), and the commit index, which it may.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HardState {
     /// The newest term seen.
     pub term: Term,

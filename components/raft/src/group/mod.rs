@@ -24,6 +24,8 @@ mod replication;
 mod sleep;
 mod state;
 mod step;
+#[cfg(test)]
+pub(crate) mod timeless;
 mod timers;
 mod transfer;
 
@@ -50,7 +52,7 @@ type Refused = std::result::Result<(), &'static str>;
 ///
 /// Inputs never fail on what other peers say: a message that cannot be right is refused and counted. After every batch
 /// of inputs the caller takes a [`Ready`](crate::Ready) if [`RaftGroup::has_ready`].
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct RaftGroup {
     options: Options,
     hard_state: HardState,

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// What a peer currently is, with what it needs for that.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) enum RoleState {
     Follower(Follower),
     /// Asks whether an election would succeed; changes nothing that must be durable.
@@ -20,7 +20,7 @@ pub(super) enum RoleState {
 }
 
 /// A follower's state.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Follower {
     /// Whom it follows; `None` while it looks for a leader.
     pub(super) leader: Option<PeerId>,
@@ -33,7 +33,7 @@ pub(super) struct Follower {
 }
 
 /// A read-index request of this peer that its leader shall confirm.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct ForwardedRead {
     /// The caller's name for it.
     pub(super) id: u64,
@@ -45,7 +45,7 @@ pub(super) struct ForwardedRead {
 }
 
 /// The answers to a candidate.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Ballot {
     /// Who has answered, and what.
     answers: Vec<(PeerId, bool)>,
@@ -54,7 +54,7 @@ pub(super) struct Ballot {
 }
 
 /// A leader's state.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Leader {
     /// One for each other peer of the configuration in force, ascending.
     pub(super) progress: Vec<Progress>,
@@ -74,7 +74,7 @@ pub(super) struct Leader {
 }
 
 /// A transfer of the leadership under way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct Transfer {
     pub(super) to: PeerId,
     /// When it is given up.
@@ -84,7 +84,7 @@ pub(super) struct Transfer {
 }
 
 /// An attempt to lead without a quorum.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Forced {
     /// The peers given up.
     pub(super) lost: Vec<PeerId>,
@@ -95,7 +95,7 @@ pub(super) struct Forced {
 }
 
 /// Read-index requests at the leader.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct LeaderReads {
     /// The number of the newest attempt.
     pub(super) nonce: u64,
@@ -106,7 +106,7 @@ pub(super) struct LeaderReads {
 }
 
 /// A read-index request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct LeaderRead {
     /// Who asks; `None`: this peer's own caller.
     pub(super) from: Option<PeerId>,
@@ -116,7 +116,7 @@ pub(super) struct LeaderRead {
 }
 
 /// Requests that one round of heartbeats confirms.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct ReadAttempt {
     pub(super) nonce: u64,
     /// The commit index when the attempt began.
@@ -125,7 +125,7 @@ pub(super) struct ReadAttempt {
 }
 
 /// When elections may and shall start.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct ElectionClock {
     /// When a peer that hears no leader campaigns, or a candidate tries again.
     pub(super) deadline: Instant,
@@ -139,13 +139,13 @@ pub(super) struct ElectionClock {
 }
 
 /// What the next Ready will say, apart from the log. Allocated only while there is something: most groups are idle.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Outbox {
     queues: Option<Box<Queues>>,
 }
 
 /// The content of an [`Outbox`].
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Queues {
     pub(super) messages: Vec<Message>,
     pub(super) messages_after_persist: Vec<Message>,
@@ -158,7 +158,7 @@ pub(super) struct Queues {
 }
 
 /// What has been handed out and what has come back.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Persistence {
     /// The number of the last Ready that had something to persist.
     pub(super) number: u64,
@@ -173,7 +173,7 @@ pub(super) struct Persistence {
 }
 
 /// A Ready that is being persisted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct InFlightReady {
     pub(super) number: u64,
     /// When it was handed out.
@@ -219,6 +219,12 @@ impl Ballot {
             }
         }
         if is_open { quorum::VoteResult::Open } else { quorum::VoteResult::Won }
+    }
+
+    /// In the order of ids instead of arrival: for the model check.
+    #[cfg(test)]
+    pub(super) fn sort(&mut self) {
+        self.answers.sort_unstable();
     }
 
     fn answer(&self, peer: PeerId) -> Option<bool> {

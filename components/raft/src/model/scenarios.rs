@@ -1,0 +1,197 @@
+//! What is explored: first states, and how often things may happen.
+
+use std::collections::BTreeSet;
+
+use types::{ConfigurationChange, Peer, PeerId, PeerRole, StoreId, Term};
+
+use super::world::{Action, Left, State, World};
+
+/// What may happen in a model.
+#[derive(Clone, Debug)]
+pub(super) struct Bounds {
+    /// The configuration in force at first. Its first peer is peer 1.
+    pub(super) first: ConfigurationChange,
+    /// What the first configuration may be changed to.
+    pub(super) change: Option<ConfigurationChange>,
+    /// Whether peer 1 leads term 1 at birth.
+    pub(super) has_leader: bool,
+    /// Whether elections begin with a pre-vote; else as if it had been won.
+    pub(super) has_pre_votes: bool,
+    /// The peers, as bits, whose writes become durable later than they are made; others' do at once.
+    pub(super) slow: u8,
+    pub(super) term_max: Term,
+    pub(super) left: Left,
+}
+
+/// Where a search begins.
+#[derive(Clone, Debug)]
+pub(super) struct Scenario {
+    pub(super) name: &'static str,
+    pub(super) bounds: Bounds,
+    /// What has happened before the search begins.
+    pub(super) setup: Vec<Setup>,
+}
+
+/// A step on the way to a first state.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Setup {
+    Do(Action),
+    /// Whatever has been sent arrives and is made durable, until nothing new comes of it.
+    Settle,
+    /// The same, among these peers only (a set of bits).
+    SettleAmong(u8),
+}
+
+impl Setup {
+    pub(super) fn apply(self, world: &mut World, state: State) -> State {
+        match self {
+            Setup::Do(action) => take(world, &state, action).expect("a step of the setup does something"),
+            Setup::Settle => settle(world, state, u8::MAX),
+            Setup::SettleAmong(peers) => settle(world, state, peers),
+        }
+    }
+}
+
+fn take(world: &mut World, state: &State, action: Action) -> Option<State> {
+    let mut next = world.step(state, action)?;
+    world.observe(state, &mut next, action).expect("the setup breaks no rule");
+    Some(next)
+}
+
+/// Each message arrives once.
+fn settle(world: &mut World, mut state: State, among: u8) -> State {
+    let mut actions = Vec::new();
+    let mut delivered = BTreeSet::new();
+    loop {
+        world.actions(&state, &mut actions);
+        let is_in = |action: &Action| match action {
+            Action::Deliver(message) => world.is_among(*message, among),
+            Action::Persist(slot) => among & (1 << slot) != 0,
+            Action::Election(_)
+            | Action::Heartbeat(_)
+            | Action::StepDown(_)
+            | Action::Propose(_)
+            | Action::Change(_)
+            | Action::Abort(_)
+            | Action::Crash(_) => false,
+        };
+        let Some(action) = actions.iter().copied().filter(is_in).find(|action| match action {
+            Action::Deliver(message) => delivered.insert(*message),
+            _ => true,
+        }) else {
+            return state.without_network();
+        };
+        state = take(world, &state, action).unwrap_or(state);
+    }
+}
+
+/// A configuration of peers 1 to 6 by their roles: `v` voter, `l` learner, `i` incoming, `d` demoting, `-` none.
+fn configuration(roles: &str) -> ConfigurationChange {
+    let role = |letter: char| match letter {
+        'v' => Some(PeerRole::Voter),
+        'l' => Some(PeerRole::Learner),
+        'i' => Some(PeerRole::IncomingVoter),
+        'd' => Some(PeerRole::DemotingVoter),
+        _ => None,
+    };
+    let peers = (1..)
+        .zip(roles.chars())
+        .filter_map(|(id, letter)| Some(Peer { id: PeerId(id), store_id: StoreId(id), role: role(letter)? }));
+    ConfigurationChange { peers: peers.collect(), change_id: 7 }
+}
+
+/// Every peer's bit.
+const ALL: u8 = 0b11_1111;
+
+/// Nothing may happen but messages, elections and writes.
+const NOTHING: Left = Left { proposals: 0, changes: 0, crashes: 0, heartbeats: 0, aborts: 0, step_downs: 0 };
+
+/// A group whose first peer leads term 1.
+fn led(first: &str, change: Option<&str>, slow: u8, left: Left) -> Bounds {
+    Bounds {
+        first: configuration(first),
+        change: change.map(configuration),
+        has_leader: true,
+        has_pre_votes: false,
+        slow,
+        term_max: Term(3),
+        left,
+    }
+}
+
+/// Searches among three voters that stay.
+fn static_ones() -> Vec<Scenario> {
+    let crashing = Left { proposals: 1, crashes: 1, ..NOTHING };
+    let busy = Left { proposals: 2, crashes: 1, step_downs: 1, heartbeats: 1, ..NOTHING };
+    let unled = Bounds { has_leader: false, ..led("vvv", None, ALL, crashing) };
+    let divergent =
+        vec![Setup::Do(Action::StepDown(0)), Setup::Do(Action::Election(1)), Setup::SettleAmong(0b110)];
+    vec![
+        Scenario {
+            name: "elections with pre-votes",
+            bounds: Bounds { has_pre_votes: true, slow: 0, ..unled.clone() },
+            setup: Vec::new(),
+        },
+        Scenario { name: "elections", bounds: unled, setup: Vec::new() },
+        Scenario { name: "a leader", bounds: led("vvv", None, 0, busy), setup: Vec::new() },
+        Scenario {
+            name: "a leader with a slow disk",
+            bounds: led("vvv", None, 0b001, busy),
+            setup: Vec::new(),
+        },
+        Scenario {
+            name: "followers with slow disks",
+            bounds: led("vvv", None, 0b110, busy),
+            setup: Vec::new(),
+        },
+        Scenario {
+            name: "an entry of term 1 on one peer, one of term 2 on others",
+            bounds: led("vvv", None, 0, Left { step_downs: 2, ..busy }),
+            setup: divergent,
+        },
+    ]
+}
+
+/// Searches in which the configuration changes.
+fn changing_ones() -> Vec<Scenario> {
+    let everything = Left { proposals: 2, changes: 1, crashes: 2, heartbeats: 1, aborts: 1, step_downs: 2 };
+    let calm = Left { changes: 1, step_downs: 1, ..NOTHING };
+    let joint = vec![Setup::Settle, Setup::Do(Action::Change(0))];
+    vec![
+        Scenario {
+            name: "everything at once: three voters replaced by another peer",
+            bounds: led("vvv", Some("dddi"), ALL, everything),
+            setup: Vec::new(),
+        },
+        Scenario {
+            name: "three voters replaced by a learner",
+            bounds: led("vvvl", Some("dddi"), 0, calm),
+            setup: vec![Setup::Settle],
+        },
+        Scenario {
+            name: "a joint configuration",
+            bounds: led("vvvl", Some("dddi"), 0, Left { crashes: 1, ..calm }),
+            setup: joint.clone(),
+        },
+        Scenario {
+            name: "a joint configuration that may be given up",
+            bounds: led("vvvl", Some("dddi"), 0, Left { aborts: 1, ..calm }),
+            setup: joint.clone(),
+        },
+        Scenario {
+            name: "one of three stays",
+            bounds: led("vvvll", Some("vddii"), 0, calm),
+            setup: joint.clone(),
+        },
+        Scenario {
+            name: "three voters replaced by three others",
+            bounds: led("vvvlll", Some("dddiii"), 0, calm),
+            setup: joint,
+        },
+    ]
+}
+
+/// All searches.
+pub(super) fn all() -> Vec<Scenario> {
+    static_ones().into_iter().chain(changing_ones()).collect()
+}
