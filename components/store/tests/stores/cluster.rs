@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -12,6 +12,7 @@ use std::{
 use actor::{ActorId, Clock, Runnable, Scheduler};
 use bytes::Bytes;
 use engine::{KvEngine, mem::MemDisk};
+use raft::MessageBody;
 use store::{
     AdminAction, AdminRequest, Config, Lane, PlacementClient, PlacementMessage, Ports, Proposal, ReadRequest,
     RegionReport, RequestContext, Responder, Result, Store, StoreMessage, Transport, bootstrap,
@@ -20,6 +21,8 @@ use types::{
     Answer, ClusterId, Command, Index, Instant, Outcome, Pair, Peer, PeerId, PeerRole, Query, Region,
     RegionId, Request, StoreId, Term, WallTime,
 };
+
+use crate::slow_kv::{SlowKv, SnapshotDelay};
 
 const CLUSTER: ClusterId = ClusterId(77);
 
@@ -32,6 +35,8 @@ pub(crate) struct Cluster {
     stores: BTreeMap<StoreId, Running>,
     wire: Arc<Mutex<VecDeque<Frame>>>,
     clock: Arc<HandClock>,
+    snapshot_delay: Arc<SnapshotDelay>,
+    compared_commits: Arc<AtomicU64>,
     cut: BTreeSet<StoreId>,
     hanging: BTreeSet<(StoreId, &'static str)>,
     /// Everything that was delivered.
@@ -63,11 +68,33 @@ impl Clock for HandClock {
 struct Wire {
     from: StoreId,
     frames: Arc<Mutex<VecDeque<Frame>>>,
+    /// The sender, once it is open.
+    store: Arc<OnceLock<Store>>,
+    compared_commits: Arc<AtomicU64>,
 }
 
 impl Transport for Wire {
     fn send(&self, to: StoreId, lane: Lane, messages: Vec<StoreMessage>) {
+        messages.iter().for_each(|message| self.check_commit(message));
         self.frames.lock().expect("no test panics here").push_back((self.from, to, lane, messages));
+    }
+}
+
+impl Wire {
+    /// What others may act on, the sender's own read workers know: else a lease read could follow a change that
+    /// another store has already applied (D10).
+    fn check_commit(&self, message: &StoreMessage) {
+        let StoreMessage::Raft(envelope) = message else { return };
+        let (MessageBody::Append { commit, .. } | MessageBody::Heartbeat { commit, .. }) =
+            &envelope.message.body
+        else {
+            return;
+        };
+        let Some(picture) = self.store.get().and_then(|store| store.region(envelope.region_id)) else {
+            return;
+        };
+        assert!(picture.commit_index >= *commit, "{commit:?} left before {:?} was published", picture.id);
+        self.compared_commits.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -102,6 +129,8 @@ impl Cluster {
             stores: BTreeMap::new(),
             wire: Arc::default(),
             clock: Arc::default(),
+            snapshot_delay: Arc::default(),
+            compared_commits: Arc::default(),
             cut: BTreeSet::new(),
             hanging: BTreeSet::new(),
             sent: Vec::new(),
@@ -118,6 +147,15 @@ impl Cluster {
 
     fn start(&mut self, id: StoreId, disk: MemDisk) {
         let (log, kv) = disk.open();
+        let clock = Arc::clone(&self.clock);
+        let kv: Arc<dyn KvEngine> = Arc::new(SlowKv {
+            engine: kv,
+            delay: Arc::clone(&self.snapshot_delay),
+            pass: Box::new(move |nanos| {
+                clock.0.fetch_add(nanos, Ordering::Relaxed);
+            }),
+        });
+        let opened = Arc::default();
         if id == StoreId(bootstrap::FIRST_ID) {
             bootstrap::init(&*log, CLUSTER).expect("memory does not fail");
         } else {
@@ -135,13 +173,19 @@ impl Cluster {
         let ports = Ports {
             log,
             kv: Arc::clone(&kv),
-            transport: Arc::new(Wire { from: id, frames: Arc::clone(&self.wire) }),
+            transport: Arc::new(Wire {
+                from: id,
+                frames: Arc::clone(&self.wire),
+                store: Arc::clone(&opened),
+                compared_commits: Arc::clone(&self.compared_commits),
+            }),
             placement: Arc::clone(&self.placement) as Arc<dyn PlacementClient>,
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             scheduler: Arc::new(Unscheduled),
             fatal: Arc::new(|reason| panic!("the store stops: {reason}")),
         };
         let (store, actors) = Store::open(config, ident, ports, ActorId(0)).expect("the store opens");
+        assert!(opened.set(store.clone()).is_ok(), "a wire has one sender");
         self.stores.insert(id, Running { store, disk, kv, actors });
     }
 
@@ -154,6 +198,17 @@ impl Cluster {
         self.start(id, disk);
         let ids = self.stores();
         self.stores[&id].store.set_stores(ids);
+    }
+
+    /// From now on.
+    pub(crate) fn snapshots_take(&self, duration: Duration) {
+        let nanos = u64::try_from(duration.as_nanos()).expect("it is short");
+        self.snapshot_delay.0.store(nanos, Ordering::Relaxed);
+    }
+
+    /// How many commit indexes on the wire were compared with what their sender had published.
+    pub(crate) fn compared_commits(&self) -> u64 {
+        self.compared_commits.load(Ordering::Relaxed)
     }
 
     pub(crate) fn stores(&self) -> Vec<StoreId> {
@@ -290,13 +345,22 @@ impl Cluster {
         self.read_with(to, query, true)
     }
 
+    pub(crate) fn start_read(&mut self, to: StoreId, query: Query) -> Pending<Answer> {
+        self.start_read_with(to, query, false)
+    }
+
     fn read_with(&mut self, to: StoreId, query: Query, is_replica_read: bool) -> Result<Answer> {
+        let pending = self.start_read_with(to, query, is_replica_read);
+        self.finish(pending)
+    }
+
+    fn start_read_with(&mut self, to: StoreId, query: Query, is_replica_read: bool) -> Pending<Answer> {
         let (pending, responder) = pending();
         let context =
             RequestContext { region_id: RegionId::FIRST, is_replica_read, ..RequestContext::default() };
         self.stores[&to].store.read(vec![ReadRequest { context, query, responder }]);
         self.settle();
-        self.finish(pending)
+        pending
     }
 
     pub(crate) fn try_admin(&mut self, to: StoreId, action: AdminAction) -> Result<()> {

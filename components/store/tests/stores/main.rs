@@ -3,6 +3,8 @@
 //! subject.)
 
 mod cluster;
+mod leases;
+mod slow_kv;
 
 use std::time::Duration;
 
