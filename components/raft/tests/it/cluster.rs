@@ -61,6 +61,8 @@ pub(crate) struct Cluster {
     pub(crate) delivered: BTreeMap<&'static str, u64>,
     /// Who said of whom that it has lost what it acknowledged.
     pub(crate) memory_lost: Vec<(PeerId, PeerId)>,
+    /// The configuration that the group began with.
+    pub(crate) first: ConfigurationChange,
     network: BTreeMap<(Instant, u64), Message>,
     sequence: u64,
     random: u64,
@@ -135,6 +137,7 @@ impl Cluster {
             trace: Vec::new(),
             delivered: BTreeMap::new(),
             memory_lost: Vec::new(),
+            first,
             network: BTreeMap::new(),
             sequence: 0,
             random: seed,

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use raft::{InitialState, LogReader, Message, NotInMemory, Ready, SnapshotMeta};
-use types::{ConfigurationChange, Entry, EntryKind, HardState, Index, Instant, LogPosition};
+use types::{ConfigurationChange, Entry, EntryKind, HardState, Index, Instant, LogPosition, Term};
 
 /// Durable state.
 #[derive(Clone, Debug, Default)]
@@ -67,6 +68,14 @@ impl Disk {
             assert!(hard_state.term >= self.hard_state.term);
             self.hard_state = hard_state;
         }
+    }
+
+    /// Appends an entry of this term, durably.
+    pub(crate) fn append(&mut self, term: Term, kind: EntryKind, payload: Bytes) {
+        let prev = self.last();
+        let index = prev.index.next();
+        let chain = prev.chain.link(index, term, kind, &payload);
+        self.entries.insert(index, Entry { index, term, kind, payload, chain });
     }
 
     pub(crate) fn last(&self) -> LogPosition {

@@ -15,7 +15,11 @@ mod ghost;
 #[cfg(test)]
 mod host;
 #[cfg(test)]
+mod liveness;
+#[cfg(test)]
 mod membership;
+#[cfg(test)]
+mod peer_script;
 #[cfg(test)]
 mod random;
 #[cfg(test)]

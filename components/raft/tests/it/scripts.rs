@@ -4,9 +4,14 @@
 use std::{fmt::Write as _, fs, path::Path};
 
 use raft::Options;
-use types::{EntryKind, PeerId};
+use types::{EntryKind, HardState, Index, PeerId, Term};
 
-use crate::cluster::Cluster;
+use crate::{
+    cluster::{Cluster, change_to, first_position},
+    disk::Disk,
+    peer_script::PeerScript,
+    solo::entries,
+};
 
 const SEPARATOR: &str = "----";
 
@@ -24,13 +29,13 @@ fn scripts_print_what_they_say() {
 
 fn check(path: &Path) {
     let text = fs::read_to_string(path).expect("it is readable");
-    let mut cluster = None;
+    let mut world = None;
     let mut rewritten = Vec::new();
     for block in text.trim().split("\n\n") {
         let (input, _) = block.split_once(SEPARATOR).unwrap_or((block, ""));
         let mut output = String::new();
         for line in input.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            run_line(&mut cluster, line, &mut output);
+            run_line(&mut world, line, &mut output);
         }
         let output = if output.is_empty() { "ok\n".to_owned() } else { output };
         rewritten.push(format!("{}\n{SEPARATOR}\n{}", input.trim(), output.trim_end()));
@@ -43,26 +48,66 @@ fn check(path: &Path) {
     }
 }
 
-/// `a=1,2` among the words.
-fn list(words: &[&str], name: &str) -> Vec<u64> {
-    let value = words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-    value.unwrap_or_default().split(',').filter(|id| !id.is_empty()).map(number).collect()
+/// The value of `name=value` among the words; empty if there is none.
+pub(crate) fn find<'a>(words: &[&'a str], name: &str) -> &'a str {
+    words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default()
 }
 
-fn number(word: &str) -> u64 {
+/// `a=1,2` among the words.
+pub(crate) fn list(words: &[&str], name: &str) -> Vec<u64> {
+    find(words, name).split(',').filter(|id| !id.is_empty()).map(number).collect()
+}
+
+pub(crate) fn number(word: &str) -> u64 {
     word.parse().unwrap_or_else(|_| panic!("{word} is no number"))
 }
 
-fn run_line(slot: &mut Option<Cluster>, line: &str, output: &mut String) {
+/// What a script is about.
+enum World {
+    Cluster(Box<Cluster>),
+    Peer(Box<PeerScript>),
+}
+
+fn run_line(slot: &mut Option<World>, line: &str, output: &mut String) {
     let words: Vec<&str> = line.split_whitespace().collect();
     if words[0] == "cluster" {
         let peer_count = list(&words, "peers")[0];
         let options = Options { append_bytes_max: 4_096, ..Options::new(PeerId(1), 0) };
-        *slot =
-            Some(Cluster::new(3, peer_count, &list(&words, "voters"), &list(&words, "learners"), &options));
+        let (voters, learners) = (list(&words, "voters"), list(&words, "learners"));
+        *slot = Some(World::Cluster(Box::new(Cluster::new(3, peer_count, &voters, &learners, &options))));
         return;
     }
-    let cluster = slot.as_mut().expect("a script begins with `cluster`");
+    if words[0] == "peer" {
+        *slot = Some(World::Peer(Box::new(PeerScript::new(&words))));
+        return;
+    }
+    match slot.as_mut().expect("a script begins with `cluster` or `peer`") {
+        World::Cluster(cluster) => run_cluster_line(cluster, &words, line, output),
+        World::Peer(peer) => peer.run_line(&words, output),
+    }
+}
+
+fn run_cluster_line(cluster: &mut Cluster, words: &[&str], line: &str, output: &mut String) {
+    match words[0] {
+        "step" => (0..number(words[1])).for_each(|_| cluster.step()),
+        "cut" => drop(cluster.blocked.insert((PeerId(number(words[1])), PeerId(number(words[2]))))),
+        "remember" => remember(cluster, number(words[1]), words),
+        "abandon" => {
+            let result = cluster.with(number(words[1]), |group, now| group.abort_change(now));
+            let result = result.expect("it is up").map(|index| format!("@{index}"));
+            writeln!(output, "{}", say(result)).expect("a string takes it");
+        }
+        "force" => {
+            let lost: Vec<_> = list(words, "lost").into_iter().map(PeerId).collect();
+            let result = cluster.with(number(words[1]), |group, now| group.force_leader(now, &lost, 9));
+            let result = result.expect("it is up").map(|()| "ok".to_owned());
+            writeln!(output, "{}", say(result)).expect("a string takes it");
+        }
+        _ => run_plain_line(cluster, words, line, output),
+    }
+}
+
+fn run_plain_line(cluster: &mut Cluster, words: &[&str], line: &str, output: &mut String) {
     match words[0] {
         "partition" => {
             let rest = line["partition".len()..].split('|');
@@ -82,7 +127,7 @@ fn run_line(slot: &mut Option<Cluster>, line: &str, output: &mut String) {
             let words: Vec<_> = counts.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
             writeln!(output, "{}", words.join(", ")).expect("a string takes it");
         }
-        _ => run_peer_line(cluster, &words, number(words[1]), output),
+        _ => run_peer_line(cluster, words, number(words[1]), output),
     }
 }
 
@@ -144,6 +189,32 @@ fn run_peer_line(cluster: &mut Cluster, words: &[&str], id: u64, output: &mut St
     if !text.is_empty() {
         writeln!(output, "{id}: {text}").expect("a string takes it");
     }
+}
+
+/// `remember 4 log=1,1,4 term=7 [change=1,4,5 [left] [more=1]]`: what a peer wakes up with. `change` appends the joint
+/// configuration that leads there, `left` the one behind it, `more` commands.
+fn remember(cluster: &mut Cluster, id: u64, words: &[&str]) {
+    let now = cluster.now;
+    let (present, term) = (cluster.first.clone(), Term(number(find(words, "term"))));
+    let host = cluster.hosts.get_mut(&PeerId(id)).expect("it exists");
+    let mut disk = Disk::first(&present, first_position());
+    disk.entries.extend(entries(&list(words, "log")).into_iter().map(|entry| (entry.index, entry)));
+    let voters = list(words, "change");
+    if !voters.is_empty() {
+        let joint = change_to(&present, &voters, &[]);
+        disk.append(term, EntryKind::Configuration, joint.encode());
+        if words.contains(&"left") {
+            disk.append(term, EntryKind::Configuration, joint.leave_joint().encode());
+        }
+        for _ in 0..find(words, "more").parse().unwrap_or(0) {
+            disk.append(term, EntryKind::Command, bytes::Bytes::from_static(b"more"));
+        }
+    }
+    disk.hard_state = HardState { term, vote: None, commit: Index::FIRST };
+    host.crash(0);
+    host.flushed = (disk.truncated.index, disk.truncated.chain);
+    host.disk = disk;
+    host.start(now, true);
 }
 
 fn say(result: raft::Result<String>) -> String {

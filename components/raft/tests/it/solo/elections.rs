@@ -323,3 +323,46 @@ fn a_pre_candidate_that_votes_for_another_gives_up() {
     solo.step(2, 3, MessageBody::VoteResponse { is_pre_vote: true, is_granted: true });
     assert_eq!(solo.group.role(), Role::Follower);
 }
+
+/// Rows 32, 35 and 46: whatever a message says, a later term makes a follower of who hears it (but for pre-votes, which
+/// only ask, and votes that a promise forbids), and an earlier one changes nothing but that the sender may be told.
+#[test]
+fn terms_decide_before_anything_else() {
+    let stamp = raft::Stamp::default();
+    let position = LogPosition::default();
+    let bodies = [
+        append(first_position(), &entries(&[1]), 9),
+        MessageBody::AppendAccepted { match_index: Index(2), stamp },
+        MessageBody::AppendRejected { prev_index: Index(2), last_index: Index(1), hint: position, stamp },
+        heartbeat(),
+        MessageBody::HeartbeatResponse { stamp, last_index: Index(2) },
+        vote_request(true, false, first_position()),
+        vote_request(false, true, first_position()),
+        MessageBody::VoteResponse { is_pre_vote: true, is_granted: true },
+        MessageBody::VoteResponse { is_pre_vote: false, is_granted: true },
+        MessageBody::TimeoutNow,
+        MessageBody::ReadIndexRequest { id: 1 },
+        MessageBody::ReadIndexResponse { id: 1, index: Some(Index(9)) },
+    ];
+    for body in &bodies {
+        let mut leader = Solo::leader(&[1, 2, 3], &[4]);
+        leader.settle();
+        let before = (leader.group.hard_state(), leader.group.last());
+        leader.step(2, 3, body.clone());
+        assert_eq!((leader.group.hard_state(), leader.group.last()), before, "{body:?}");
+        assert_eq!(leader.group.role(), Role::Leader, "{body:?}");
+        leader.step(2, 8, body.clone());
+        let is_pre_vote = matches!(
+            body,
+            MessageBody::VoteRequest { is_pre_vote: true, .. }
+                | MessageBody::VoteResponse { is_pre_vote: true, .. }
+        );
+        if is_pre_vote {
+            assert_eq!((leader.group.role(), leader.group.term()), (Role::Leader, Term(5)), "{body:?}");
+        } else {
+            assert_ne!(leader.group.role(), Role::Leader, "{body:?}");
+            // TimeoutNow of a later term makes it campaign in the one after.
+            assert!(leader.group.term() >= Term(8), "{body:?}");
+        }
+    }
+}
