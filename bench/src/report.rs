@@ -255,7 +255,7 @@ impl Report {
         let verdict = &self.verdict;
         let errors = if verdict.is_within_errors { "ok" } else { "too many errors" };
         print(format!(
-            "verdict    {errors}, error ratio {} of {}",
+            "verdict    {errors}: {} of all operations failed, {} may",
             verdict.error_ratio, verdict.error_ratio_max
         ));
         for note in &verdict.notes {

@@ -28,7 +28,7 @@ pub(crate) const CLUSTER_SETTINGS: &[(&str, &str)] = &[
     ("key_mode", "it is fixed for ever by `sheaf init --keys raw|keyspaces`"),
     ("api_version", "it is fixed for ever by `sheaf init --keys raw|keyspaces`"),
     ("cluster_id", "it is drawn by `sheaf init`"),
-    ("cluster_version", "it is raised by `sheaf cluster version finalize`"),
+    ("cluster_version", "there is one version so far, so nothing is to be set"),
     ("voter_count", "every region has three voters where there are three stores"),
     ("max_replicas", "every region has three voters where there are three stores"),
     ("replication_factor", "every region has three voters where there are three stores"),
