@@ -7,8 +7,9 @@ DEV      := cargo
 LINKED   := -p engine_rocks -p server -p tests
 UNLINKED := --workspace --exclude engine_rocks --exclude server --exclude tests
 TARGET   := $(or $(CARGO_TARGET_DIR),target)
+MIXED    := --manifest-path tests/raft_mixed/Cargo.toml --target-dir $(TARGET)/mixed
 
-.PHONY: demo build setup test lint unit sim processes doc model
+.PHONY: demo build setup test lint unit mixed sim processes doc model mutants fuzz bench-raft
 
 demo: build                   ## three stores under load, until Ctrl-C (ARGS="--exit-after 10s" ends by itself)
 	$(TARGET)/release/sheaf demo $(ARGS)
@@ -19,11 +20,13 @@ build: setup                  ## target/release/sheaf
 setup:                        ## installs what is missing
 	@scripts/setup.sh
 
-test: setup lint unit build processes  ## everything that must pass
+test: setup lint unit mixed build processes  ## everything that must pass
 
 lint:                         ## format, clippy, documentation
 	cargo fmt --all --check
+	cargo fmt --manifest-path tests/raft_mixed/Cargo.toml --check
 	cargo clippy --quiet $(UNLINKED) --all-targets -- -D warnings
+	cargo clippy --quiet $(MIXED) --release --all-targets -- -D warnings
 	cargo clippy --quiet --release $(LINKED) --features tests/processes --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps $(UNLINKED)
 
@@ -31,8 +34,17 @@ unit:                         ## the deterministic crates, the layout and the si
 	cargo test --quiet $(UNLINKED)
 	cargo test --quiet -p tests --test tidy
 
+mixed:                        ## our Raft core and another implementation in one cluster
+	cargo test --quiet --release $(MIXED)
+
 processes:                    ## RocksDB, the server, and real processes
 	cargo test --release $(LINKED) --features tests/processes
 
 model:                        ## the Raft core in 30 million states
 	RAFT_MODEL_STATES=30000000 cargo test --release -p raft --lib model -- --nocapture
+
+mutants:                      ## faults put into a copy of the Raft core, each to be found by a test
+	cargo test --package raft --test mutants -- --run
+
+bench-raft:                   ## the Raft core beside another implementation
+	cargo bench $(MIXED)

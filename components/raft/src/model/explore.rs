@@ -37,6 +37,18 @@ pub(super) struct Saw {
     pub(super) crash: bool,
 }
 
+impl Saw {
+    pub(super) fn and(self, other: Saw) -> Saw {
+        Saw {
+            leader_term: self.leader_term.max(other.leader_term),
+            committed: self.committed.max(other.committed),
+            joint: self.joint || other.joint,
+            left_joint: self.left_joint || other.left_joint,
+            crash: self.crash || other.crash,
+        }
+    }
+}
+
 struct Search {
     world: World,
     seen: HashSet<u64, BuildHasherDefault<Spread>>,

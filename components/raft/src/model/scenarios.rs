@@ -120,7 +120,7 @@ fn led(first: &str, change: Option<&str>, slow: u8, left: Left) -> Bounds {
 }
 
 /// Searches among three voters that stay.
-fn static_ones() -> Vec<Scenario> {
+pub(super) fn static_ones() -> Vec<Scenario> {
     let crashing = Left { proposals: 1, crashes: 1, ..NOTHING };
     let busy = Left { proposals: 2, crashes: 1, step_downs: 1, heartbeats: 1, ..NOTHING };
     let unled = Bounds { has_leader: false, ..led("vvv", None, ALL, crashing) };
@@ -153,7 +153,7 @@ fn static_ones() -> Vec<Scenario> {
 }
 
 /// Searches in which the configuration changes.
-fn changing_ones() -> Vec<Scenario> {
+pub(super) fn changing_ones() -> Vec<Scenario> {
     let everything = Left { proposals: 2, changes: 1, crashes: 2, heartbeats: 1, aborts: 1, step_downs: 2 };
     let calm = Left { changes: 1, step_downs: 1, ..NOTHING };
     let joint = vec![Setup::Settle, Setup::Do(Action::Change(0))];
@@ -174,6 +174,11 @@ fn changing_ones() -> Vec<Scenario> {
             setup: joint.clone(),
         },
         Scenario {
+            name: "a joint configuration behind a proposal",
+            bounds: led("vvvl", Some("dddi"), 0, Left { proposals: 1, ..calm }),
+            setup: vec![Setup::Settle, Setup::Do(Action::Propose(0)), Setup::Do(Action::Change(0))],
+        },
+        Scenario {
             name: "a joint configuration that may be given up",
             bounds: led("vvvl", Some("dddi"), 0, Left { aborts: 1, ..calm }),
             setup: joint.clone(),
@@ -189,9 +194,4 @@ fn changing_ones() -> Vec<Scenario> {
             setup: joint,
         },
     ]
-}
-
-/// All searches.
-pub(super) fn all() -> Vec<Scenario> {
-    static_ones().into_iter().chain(changing_ones()).collect()
 }
