@@ -16,7 +16,7 @@ use crate::{
     limits::{DRAIN_INTERVAL, PEER_DOWN_AFTER},
     log_writer::LogTask,
     message::{AppliedNotice, Proposal, RaftEnvelope, RaftMail, ReadRequest, ReceivedSnapshot, SnapshotMail},
-    peer::{Peer, PeerStart, RoundOutput},
+    peer::{Peer, PeerStart, RoundOutput, no_peer},
     shared::Shared,
     view::{RegionView, ViewState},
 };
@@ -147,7 +147,8 @@ impl RaftWorker {
     fn on_proposal(&mut self, proposal: Proposal) {
         let region_id = proposal.context.region_id;
         let Some(peer) = self.peers.get_mut(&region_id) else {
-            return proposal.responder.reply(Err(Error::RegionNotFound(region_id)));
+            let error = no_peer(self.shared.ident.store_id, &proposal.context);
+            return proposal.responder.reply(Err(error));
         };
         if let Err(error) = peer.check_context(self.shared.ident.store_id, &proposal.context) {
             return proposal.responder.reply(Err(error));
@@ -227,7 +228,8 @@ impl RaftWorker {
     fn on_read(&mut self, now: Instant, read: ReadRequest) {
         let region_id = read.context.region_id;
         let Some(peer) = self.peers.get_mut(&region_id) else {
-            return read.responder.reply(Err(Error::RegionNotFound(region_id)));
+            let error = no_peer(self.shared.ident.store_id, &read.context);
+            return read.responder.reply(Err(error));
         };
         match peer.check_context(self.shared.ident.store_id, &read.context) {
             Ok(()) => peer.start_read(now, read),

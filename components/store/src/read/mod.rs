@@ -15,7 +15,7 @@ use crate::{
     apply::from_kv,
     limits::LEASE_WALL_GAIN_MAX_MS,
     message::{ApplyMail, ConfirmedRead, RaftMail, ReadMail, ReadProof, ReadRequest, RequestContext},
-    peer::{check_peer, check_term_and_epoch},
+    peer::{check_peer, check_term_and_epoch, no_peer},
     shared::Shared,
     view::{LeaseView, RegionView, ViewState},
 };
@@ -83,10 +83,11 @@ impl ReadWorker {
 
     fn route(&mut self, now: Now, read: ReadRequest) {
         let region_id = read.context.region_id;
-        let Some(view) = self.shared.views.find(region_id) else {
-            return read.responder.reply(Err(Error::RegionNotFound(region_id)));
-        };
         let store_id = self.shared.ident.store_id;
+        let Some(view) = self.shared.views.find(region_id) else {
+            let error = no_peer(store_id, &read.context);
+            return read.responder.reply(Err(error));
+        };
         let route = view.read(|state| {
             check_peer(store_id, state.peer, &read.context)?;
             find_route(state, &read.context, now)
