@@ -41,8 +41,14 @@ pub(crate) const SNAPSHOTS_REMEMBERED_MAX: usize = 64;
 /// Silence after which a store is suspected.
 pub(crate) const SUSPECT_AFTER: Duration = Duration::from_millis(600);
 
-/// How often free space is looked at.
+/// How often free space is looked at while there is plenty …
 pub(crate) const DISK_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// … and while it gets scarce: fast devices write tens of megabytes in between, which the reserve has room for.
+pub(crate) const DISK_CHECK_INTERVAL_LOW: Duration = Duration::from_millis(20);
+
+/// Free bytes above what is needed that count as plenty: more than a fast device writes between two looks.
+pub(crate) const SPACE_AMPLE_BYTES: u64 = 2 << 30;
 
 /// The KV engine is flushed at the latest when this has passed since the last flush and something was written (D4).
 pub(crate) const FLUSH_INTERVAL: Duration = Duration::from_secs(60);

@@ -1,6 +1,6 @@
 //! Upkeep of a store's disk: flushes the KV engine, lets go of what a flush made unnecessary, and watches free space.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use actor::{Now, Worker};
 use engine::{LifecycleChange, LifecycleRecord, LogBatch};
@@ -9,7 +9,7 @@ use telemetry::names;
 use types::Instant;
 
 use crate::{
-    limits::{DISK_CHECK_INTERVAL, FLUSH_INTERVAL},
+    limits::{DISK_CHECK_INTERVAL, DISK_CHECK_INTERVAL_LOW, FLUSH_INTERVAL, SPACE_AMPLE_BYTES},
     log_writer::LogTask,
     message::{RaftMail, SnapshotMail},
     shared::Shared,
@@ -25,6 +25,7 @@ pub(crate) enum UpkeepMail {
 pub(crate) struct Upkeep {
     shared: Arc<Shared>,
     next_check: Instant,
+    next_count: Instant,
     last_flush: Instant,
     is_disk_full: bool,
     /// Records whose effect is written; the flush behind it makes them unnecessary.
@@ -36,6 +37,7 @@ impl Upkeep {
         Upkeep {
             shared,
             next_check: Instant::ZERO,
+            next_count: Instant::ZERO,
             last_flush: Instant::ZERO,
             is_disk_full: false,
             applied_records,
@@ -91,11 +93,14 @@ impl Upkeep {
         metrics::gauge!(names::LIFECYCLE_UNFLUSHED).set(self.applied_records.len() as f64);
     }
 
-    fn check_space(&mut self) {
+    /// Looks at the free space; returns when to look again.
+    fn check_space(&mut self) -> Duration {
         let reserve = self.shared.config.reserve_bytes;
         let free = self.shared.kv.free_bytes();
+        // What is in memory takes its room sooner or later, and is promised already: the reserve comes on top of it.
+        let needed = reserve.saturating_add(self.shared.kv.unflushed_bytes());
         // Hysteresis: writes come back only when there is clearly more room than when they were stopped.
-        let is_full = if self.is_disk_full { free < reserve + reserve / 4 } else { free < reserve };
+        let is_full = if self.is_disk_full { free < needed + reserve / 4 } else { free < needed };
         if is_full != self.is_disk_full {
             self.is_disk_full = is_full;
             tracing::warn!(
@@ -105,6 +110,11 @@ impl Upkeep {
                 "free space of the data directory"
             );
             self.shared.router.broadcast_raft(|| RaftMail::DiskFull(is_full));
+        }
+        if free < needed.saturating_add(SPACE_AMPLE_BYTES) {
+            DISK_CHECK_INTERVAL_LOW
+        } else {
+            DISK_CHECK_INTERVAL
         }
     }
 }
@@ -121,13 +131,18 @@ impl Worker for Upkeep {
             }
         }
         if now >= self.next_check {
-            self.next_check = now + DISK_CHECK_INTERVAL;
-            self.check_space();
+            let was_full = self.is_disk_full;
+            self.next_check = now + self.check_space();
             let unflushed = self.shared.kv.unflushed_bytes();
-            self.count(unflushed);
+            if now >= self.next_count {
+                self.next_count = now + DISK_CHECK_INTERVAL;
+                self.count(unflushed);
+            }
             is_flush_due |= unflushed >= self.shared.config.flush_bytes;
             is_flush_due |= now.since(self.last_flush) >= FLUSH_INTERVAL && unflushed > 0;
             is_flush_due |= !self.applied_records.is_empty();
+            // The log may let go of what is flushed.
+            is_flush_due |= self.is_disk_full && !was_full && unflushed > 0;
         }
         if is_flush_due {
             self.flush(now);
