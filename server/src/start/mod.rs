@@ -77,9 +77,13 @@ async fn run(settings: Settings, exporter: Exporter, ends_with_parent: bool) -> 
     state.enter(Phase::Serving);
     let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(store = threads.ident.store_id.0, elapsed_ms, "serving");
-    tokio::spawn(greet::greet(Arc::clone(&state)));
+    let greeting = tokio::spawn(greet::greet(Arc::clone(&state)));
 
-    let signal = stop.first().await;
+    let signal = tokio::select! {
+        signal = stop.first() => signal,
+        // Nothing is handed over: a store that is not where it belongs ends as if it had not been started.
+        Ok(failure) = greeting => return Err(failure),
+    };
     tracing::info!(signal, "stopping");
     tokio::select! {
         result = stop::drain_and_stop(&state, threads) => result,
