@@ -1,11 +1,17 @@
-/* A disk that loses power on command, for one process: preloaded into a store, it remembers for every file below
- * POWER_DIR what has been made durable by fsync, and when a byte arrives on the FIFO named by POWER_CONTROL it takes the
- * files back to exactly that and ends the process with status 99.
+/* A disk whose power and whose fsync are in a test's hands, for one process: preloaded into a store, it remembers for every
+ * file below POWER_DIR what has been made durable by fsync. Bytes on the FIFO named by POWER_CONTROL are commands:
  *
- * What it models: bytes written behind the last fsync of their file are gone; bytes overwritten since then are as before;
- * a file whose directory was not synced since it was created is gone; a rename whose directory was not synced did not
- * happen. A deletion is durable at once. With POWER_IGNORE_FSYNC set, fsync succeeds and makes nothing durable: the test
- * switch under which a test of durability must fail.
+ *   x  lose power: the files are taken back to exactly what is durable, and the process ends with status 99;
+ *   i  from now on fsync succeeds and makes nothing durable: the switch under which a test of durability must fail;
+ *   e  from now on fsync fails with EIO;
+ *   h  from now on fsync does not return, until
+ *   g  it does.
+ *
+ * Each command but x is written to POWER_CONTROL.taken once it is in force.
+ *
+ * What a loss of power means: bytes written behind the last fsync of their file are gone; bytes overwritten since then are
+ * as before; a file whose directory was not synced since it was created is gone; a rename whose directory was not synced
+ * did not happen. A deletion is durable at once.
  *
  * One lock over everything: this is for correctness, not for speed.
  */
@@ -55,7 +61,8 @@ static struct file *open_files[FD_MAX];
 static char *open_directories[FD_MAX];
 static char power_dir[PATH_MAX];
 static size_t power_dir_length;
-static int is_fsync_ignored;
+static int is_fsync_ignored, is_fsync_failing, is_fsync_held;
+static pthread_cond_t fsync_released = PTHREAD_COND_INITIALIZER;
 static int replaced_count;
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
@@ -177,21 +184,36 @@ static void lose_power(void) {
     _exit(99);
 }
 
-static void *wait_for_command(void *path) {
-    char byte;
-    int fd = REAL(open)((const char *)path, O_RDONLY);
-    if (fd >= 0 && read(fd, &byte, 1) == 1) lose_power();
+static void obey(char command) {
+    if (command == 'x') lose_power();
+    pthread_mutex_lock(&lock);
+    if (command == 'i') is_fsync_ignored = 1;
+    if (command == 'e') is_fsync_failing = 1;
+    is_fsync_held = command == 'h';
+    pthread_cond_broadcast(&fsync_released);
+    pthread_mutex_unlock(&lock);
+}
+
+static void *wait_for_commands(void *path) {
+    char taken[PATH_MAX], command;
+    snprintf(taken, sizeof taken, "%s.taken", (const char *)path);
+    /* Also for writing: so it does not end when a test closes its side. */
+    int commands = REAL(open)((const char *)path, O_RDWR);
+    int answers = REAL(open)(taken, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    while (commands >= 0 && read(commands, &command, 1) == 1) {
+        obey(command);
+        if (REAL(write)(answers, &command, 1) != 1) perror("power: answer");
+    }
     return NULL;
 }
 
 __attribute__((constructor)) static void start(void) {
     const char *dir = getenv("POWER_DIR");
     const char *control = getenv("POWER_CONTROL");
-    is_fsync_ignored = getenv("POWER_IGNORE_FSYNC") != NULL;
     if (!dir || !control || !realpath(dir, power_dir)) return;
     power_dir_length = strlen(power_dir);
     pthread_t thread;
-    pthread_create(&thread, NULL, wait_for_command, strdup(control));
+    pthread_create(&thread, NULL, wait_for_commands, strdup(control));
 }
 
 static int open_watched(int folder, const char *path, int flags, mode_t mode) {
@@ -286,16 +308,24 @@ static void sync_directory(const char *directory) {
 }
 
 static int sync_watched(int fd, int (*sync)(int)) {
-    if (is_fsync_ignored && fd >= 0 && fd < FD_MAX && (open_files[fd] || open_directories[fd])) return 0;
     struct file *file = watched(fd);
+    const char *directory = fd >= 0 && fd < FD_MAX ? open_directories[fd] : NULL;
+    if (!file && !directory) return sync(fd);
     pthread_mutex_lock(&lock);
-    int result = sync(fd);
-    struct stat stat;
-    if (result == 0 && file && fstat(fd, &stat) == 0) {
-        forget_undo(file);
-        file->synced_length = stat.st_size;
+    while (is_fsync_held) pthread_cond_wait(&fsync_released, &lock);
+    int result = 0;
+    if (is_fsync_failing) {
+        errno = EIO;
+        result = -1;
+    } else if (!is_fsync_ignored) {
+        struct stat stat;
+        result = sync(fd);
+        if (result == 0 && file && fstat(fd, &stat) == 0) {
+            forget_undo(file);
+            file->synced_length = stat.st_size;
+        }
+        if (result == 0 && directory) sync_directory(directory);
     }
-    if (result == 0 && fd >= 0 && fd < FD_MAX && open_directories[fd]) sync_directory(open_directories[fd]);
     pthread_mutex_unlock(&lock);
     return result;
 }

@@ -1,11 +1,14 @@
 //! Stores as child processes of a test, on loopback, in a temporary directory.
 
 use std::{
+    collections::BTreeSet,
     env,
     fs::{self, File},
+    hash::{BuildHasher, RandomState},
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -16,7 +19,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::PowerSupply;
+use crate::{Fsync, PowerSupply};
 
 /// The first region of the client keyspace.
 const FIRST_REGION: u64 = 2;
@@ -27,17 +30,18 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Options {
     /// How many.
     pub stores: usize,
-    /// Whether the stores' disks can lose power.
+    /// Whether the stores' disks can lose power, and their fsync be told what to do.
     pub has_power_supply: bool,
-    /// Whether fsync does nothing: the switch under which a test of durability must fail.
-    pub is_fsync_ignored: bool,
     /// Lines for each store's configuration file.
     pub configuration: String,
+    /// What starts each store: words before the command's own, such as those of a shell that sets limits first. The
+    /// variable `DATA_DIR` names the store's data directory.
+    pub launcher: Vec<String>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { stores: 3, has_power_supply: false, is_fsync_ignored: false, configuration: String::new() }
+        Options { stores: 3, has_power_supply: false, configuration: String::new(), launcher: Vec::new() }
     }
 }
 
@@ -84,6 +88,16 @@ impl Cluster {
         self.stores.iter().map(|store| store.address.clone()).collect()
     }
 
+    /// A connection to a store.
+    pub async fn channel(&self, at: usize) -> Result<Channel> {
+        connect(&self.stores[at].address).await
+    }
+
+    /// A store's process.
+    pub fn pid(&self, at: usize) -> Result<u32> {
+        Ok(self.stores[at].child.as_ref().context("the store does not run")?.id())
+    }
+
     /// A store's data directory.
     #[must_use]
     pub fn data_dir(&self, at: usize) -> &Path {
@@ -113,8 +127,8 @@ impl Cluster {
 
     fn command(&self, at: usize) -> Result<Command> {
         let store = &self.stores[at];
-        let mut command = Command::new(binary()?);
-        command.arg("start").arg("--data-dir").arg(&store.data_dir);
+        let mut command = launched(&self.options.launcher, &binary()?);
+        command.env("DATA_DIR", &store.data_dir).arg("start").arg("--data-dir").arg(&store.data_dir);
         command.args(["--addr", &store.address, "--join", &self.addresses().join(",")]);
         if !self.options.configuration.is_empty() {
             let file = self.directory.path().join("sheaf.toml");
@@ -122,7 +136,7 @@ impl Cluster {
             command.arg("--config").arg(file);
         }
         if let Some(power) = &self.power {
-            power.plug_in(&mut command, &store.data_dir, self.options.is_fsync_ignored)?;
+            power.plug_in(&mut command, &store.data_dir)?;
         }
         Ok(command)
     }
@@ -208,6 +222,16 @@ impl Cluster {
         Ok(kill_process(pid, signal)?)
     }
 
+    /// How a store has ended, if it has.
+    pub fn try_wait(&mut self, at: usize) -> Result<Option<ExitStatus>> {
+        let store = &mut self.stores[at];
+        let status = store.child.as_mut().context("the store does not run")?.try_wait()?;
+        if status.is_some() {
+            store.child = None;
+        }
+        Ok(status)
+    }
+
     /// Waits for a store to end.
     pub fn wait(&mut self, at: usize) -> Result<ExitStatus> {
         let mut child = self.stores[at].child.take().context("the store does not run")?;
@@ -220,6 +244,12 @@ impl Cluster {
         }
         child.kill()?;
         bail!("store {at} did not end in {PATIENCE:?}")
+    }
+
+    /// From now on a store's fsync does this.
+    pub async fn set_fsync(&self, at: usize, fsync: Fsync) -> Result<()> {
+        let power = self.power.as_ref().context("started without a power supply")?;
+        power.set_fsync(&self.stores[at].data_dir, fsync).await
     }
 
     /// Every store loses power at once, and ends.
@@ -276,8 +306,20 @@ fn timed<T>(message: T) -> tonic::Request<T> {
     request
 }
 
+/// The command `program`, started by the words of `launcher`, if there are any.
+fn launched(launcher: &[String], program: &Path) -> Command {
+    match launcher {
+        [] => Command::new(program),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(program);
+            command
+        }
+    }
+}
+
 /// The binary under test: SHEAF_BIN, or the one beside the test's own.
-fn binary() -> Result<PathBuf> {
+pub fn binary() -> Result<PathBuf> {
     if let Some(path) = env::var_os("SHEAF_BIN") {
         return Ok(path.into());
     }
@@ -288,8 +330,18 @@ fn binary() -> Result<PathBuf> {
     Ok(path)
 }
 
-fn free_address() -> Result<String> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+/// An address for a store, which it can have again after a restart: the system gives ports below 32,768 to nobody who
+/// does not ask for them, so no connection of another process takes one meanwhile.
+pub fn free_address() -> Result<String> {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    for _ in 0..1_000 {
+        let port = 10_000 + u16::try_from(RandomState::new().hash_one(()) % 22_000)?;
+        let is_new = GIVEN.lock().map_err(|_| anyhow::anyhow!("another test panicked"))?.insert(port);
+        if is_new && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(format!("127.0.0.1:{port}"));
+        }
+    }
+    bail!("no port is free")
 }
 
 /// Tries until it works, or the time is up; then fails with the last reason.

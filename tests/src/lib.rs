@@ -14,10 +14,18 @@ mod cluster;
 mod load;
 #[cfg(feature = "processes")]
 mod power;
+#[cfg(feature = "processes")]
+mod verb;
+#[cfg(feature = "processes")]
+mod wire;
 
 #[cfg(feature = "processes")]
-pub use cluster::{Cluster, Options, eventually};
+pub use cluster::{Cluster, Options, binary, eventually, free_address};
 #[cfg(feature = "processes")]
 pub use load::{Load, Tally};
 #[cfg(feature = "processes")]
-pub use power::PowerSupply;
+pub use power::{Fsync, PowerSupply};
+#[cfg(feature = "processes")]
+pub use verb::Verb;
+#[cfg(feature = "processes")]
+pub use wire::{streamed, unary};

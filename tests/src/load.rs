@@ -25,6 +25,8 @@ struct Shared {
     history: Mutex<History>,
     started: Instant,
     is_stopping: AtomicBool,
+    /// Whether no new write is begun.
+    is_read_only: AtomicBool,
     next_value: AtomicU64,
     done: AtomicU64,
     failed: AtomicU64,
@@ -55,6 +57,7 @@ impl Load {
             history: Mutex::new(History::new()),
             started: Instant::now(),
             is_stopping: AtomicBool::new(false),
+            is_read_only: AtomicBool::new(false),
             next_value: AtomicU64::new(1),
             done: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -63,6 +66,12 @@ impl Load {
         });
         let clients = (0..count).map(|id| tokio::spawn(drive(Arc::clone(&shared), id, keys))).collect();
         Load { shared, clients }
+    }
+
+    /// Operations with a result so far.
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        self.shared.done.load(Ordering::Relaxed)
     }
 
     /// Lets the load run until this many more operations are done.
@@ -74,6 +83,11 @@ impl Load {
             Ok(())
         })
         .await
+    }
+
+    /// Whether clients only read from now on, so that no new write hides what became of the earlier ones.
+    pub fn set_read_only(&self, is_read_only: bool) {
+        self.shared.is_read_only.store(is_read_only, Ordering::Relaxed);
     }
 
     /// Stops the clients, reads every key once more, and checks the whole history.
@@ -109,7 +123,8 @@ async fn drive(shared: Arc<Shared>, id: u64, keys: u64) {
         // A fixed walk over the keys, three writes to a read; which client meets which is left to timing.
         number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let key = (number >> 33) % keys;
-        let operation = if (number >> 20).is_multiple_of(4) {
+        let is_read = (number >> 20).is_multiple_of(4) || shared.is_read_only.load(Ordering::Relaxed);
+        let operation = if is_read {
             Operation::Get
         } else {
             let value = shared.next_value.fetch_add(1, Ordering::Relaxed);

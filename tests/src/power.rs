@@ -1,14 +1,42 @@
-//! Disks that lose power: the preload library of `tests/power`, compiled for the run.
+//! Disks that lose power, and whose fsync fails or hangs: the preload library of `tests/power`, compiled for the run.
 
 use std::{
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     io::Write,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
+
+/// A command may take this long to be in force.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What fsync does from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fsync {
+    /// It succeeds and makes nothing durable: the switch under which a test of durability must fail.
+    Lies,
+    /// It fails.
+    Fails,
+    /// It does not return.
+    Hangs,
+    /// It goes on where it hung.
+    GoesOn,
+}
+
+impl Fsync {
+    fn command(self) -> u8 {
+        match self {
+            Fsync::Lies => b'i',
+            Fsync::Fails => b'e',
+            Fsync::Hangs => b'h',
+            Fsync::GoesOn => b'g',
+        }
+    }
+}
 
 /// Makes stores' disks lose what was not fsynced.
 pub struct PowerSupply {
@@ -35,27 +63,37 @@ impl PowerSupply {
     }
 
     /// Puts a store's disk on this supply.
-    pub(crate) fn plug_in(
-        &self,
-        command: &mut Command,
-        data_dir: &Path,
-        is_fsync_ignored: bool,
-    ) -> Result<()> {
+    pub(crate) fn plug_in(&self, command: &mut Command, data_dir: &Path) -> Result<()> {
         let control = self.control(data_dir)?;
         if !control.exists() {
             let status = Command::new("mkfifo").arg(&control).status()?;
             ensure!(status.success(), "mkfifo failed");
         }
         command.env("LD_PRELOAD", &self.library).env("POWER_DIR", data_dir).env("POWER_CONTROL", control);
-        if is_fsync_ignored {
-            command.env("POWER_IGNORE_FSYNC", "1");
-        }
         Ok(())
     }
 
-    /// The store with this data directory loses power.
+    /// The running store with this data directory loses power.
     pub(crate) fn cut(&self, data_dir: &Path) -> Result<()> {
-        OpenOptions::new().write(true).open(self.control(data_dir)?)?.write_all(b"x").context("cut the power")
+        self.command(data_dir, b'x')
+    }
+
+    /// Changes what fsync does in the running store with this data directory. It is so when this returns.
+    pub(crate) async fn set_fsync(&self, data_dir: &Path, fsync: Fsync) -> Result<()> {
+        let taken = self.control(data_dir)?.with_extension("taken");
+        let count = || fs::read(&taken).map_or(0, |taken| taken.len());
+        let before = count();
+        self.command(data_dir, fsync.command())?;
+        crate::eventually("the disk to obey", PATIENCE, async || {
+            ensure!(count() > before, "{fsync:?} is not in force");
+            Ok(())
+        })
+        .await
+    }
+
+    fn command(&self, data_dir: &Path, command: u8) -> Result<()> {
+        let mut control = OpenOptions::new().write(true).open(self.control(data_dir)?)?;
+        control.write_all(&[command]).context("tell the disk")
     }
 
     fn control(&self, data_dir: &Path) -> Result<PathBuf> {
