@@ -6,7 +6,7 @@ use types::{HardState, Instant, Term};
 
 use super::{
     RaftGroup,
-    state::{ElectionClock, Follower, Outbox, Persistence, RoleState},
+    state::{ElectionClock, Follower, Outbox, Persistence, Retry, RoleState},
 };
 use crate::{
     InitialState, Options, Role, RoleChange, configurations::Configurations, log::Log, trace::Tracer,
@@ -32,7 +32,7 @@ impl RaftGroup {
             number: 0,
             in_flight: VecDeque::new(),
             offered: hard_state,
-            durable: (hard_state.term, hard_state.vote),
+            durable_term: hard_state.term,
             told: RoleChange { role: Role::Follower, term: hard_state.term, leader: None },
         };
         let mut group = RaftGroup {
@@ -46,11 +46,10 @@ impl RaftGroup {
             election,
             outbox: Outbox::default(),
             persistence,
-            retry_at: None,
+            retry: Retry::default(),
             rejected_count: 0,
             chain_mismatch_count: 0,
             forced: None,
-            is_asleep: false,
             tracer: Tracer::default(),
         };
         if group.configurations.is_only_voter(group.options.id) {

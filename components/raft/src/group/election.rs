@@ -248,7 +248,7 @@ impl RaftGroup {
     /// Leads the present term.
     pub(super) fn become_leader(&mut self, now: Instant) {
         assert_eq!(self.hard_state.vote, Some(self.options.id));
-        assert_eq!(self.persistence.durable.0, self.hard_state.term, "a leader's term is durable");
+        assert_eq!(self.persistence.durable_term, self.hard_state.term, "a leader's term is durable");
         let next_index = self.log.last().index.next();
         self.leave_role(now);
         self.election.failed_rounds = 0;
@@ -297,7 +297,7 @@ impl RaftGroup {
         let (result, is_pre_vote, reason) = match &self.role {
             RoleState::PreCandidate(ballot) => (result_of(ballot), true, ballot.reason),
             // The own vote, made together with the term, counts once it is durable; an answer may overtake that.
-            RoleState::Candidate(_) if self.persistence.durable.0 != self.hard_state.term => return,
+            RoleState::Candidate(_) if self.persistence.durable_term != self.hard_state.term => return,
             RoleState::Candidate(ballot) => (result_of(ballot), false, ballot.reason),
             RoleState::Follower(_) | RoleState::Leader(_) => return,
         };

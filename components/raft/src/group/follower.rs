@@ -2,7 +2,7 @@
 
 use types::{ConfigurationChange, Entry, EntryKind, Index, Instant, LogPosition, PeerId, Term};
 
-use super::{RaftGroup, Refused};
+use super::{RaftGroup, Refused, state::Retry};
 use crate::{
     LogReader, Message, MessageBody, SnapshotMeta, Stamp,
     limits::{INDEX_MAX, PARKED_MAX},
@@ -56,7 +56,7 @@ impl RaftGroup {
             },
             Fit::ChainMismatch => {
                 // No answer: a rejection would make the leader probe below the difference and match there (D15).
-                self.chain_mismatch_count += 1;
+                self.chain_mismatch_count = self.chain_mismatch_count.saturating_add(1);
                 tracing::warn!(peer = %self.options.id, %from, index = %prev.index, "the logs differ at equal index and term");
             }
             Fit::NotInMemory => self.park(from, MessageBody::Append { prev, entries, commit, stamp }),
@@ -96,7 +96,7 @@ impl RaftGroup {
         match self.log.position(position.index) {
             Some(own) if own.term == position.term => {
                 if own.chain != position.chain {
-                    self.chain_mismatch_count += 1;
+                    self.chain_mismatch_count = self.chain_mismatch_count.saturating_add(1);
                     return Err("the logs differ at equal index and term");
                 }
                 self.set_commit(position.index);
@@ -121,7 +121,7 @@ impl RaftGroup {
         }
         // Everything above the commit index may be asked about, nothing below it.
         if self.log.load_from(self.hard_state.commit, reader).is_err() {
-            self.retry_at = Some(now + crate::limits::READ_RETRY);
+            self.retry = Retry::at(now + crate::limits::READ_RETRY);
             return;
         }
         for message in self.outbox.take_parked() {

@@ -21,7 +21,7 @@ impl RaftGroup {
             );
         }
         assert!(self.persistence.in_flight.iter().is_sorted_by(|left, right| left.number < right.number));
-        assert!(self.persistence.durable.0 <= self.hard_state.term);
+        assert!(self.persistence.durable_term <= self.hard_state.term);
         match &self.role {
             RoleState::Follower(_) => {}
             RoleState::PreCandidate(_) => assert!(!self.log.is_uninitialised()),

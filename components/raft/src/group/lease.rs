@@ -15,7 +15,7 @@ impl RaftGroup {
     #[must_use]
     pub fn lease(&self, now: Instant) -> Option<Lease> {
         let RoleState::Leader(leader) = &self.role else { return None };
-        if self.is_asleep || leader.has_given_up_lease || !self.has_committed_in_term() {
+        if self.election.is_asleep || leader.has_given_up_lease || !self.has_committed_in_term() {
             return None;
         }
         let own = (self.options.id, now);

@@ -43,7 +43,7 @@ use crate::{
     trace::{Event, Trace, Tracer},
 };
 
-use state::{ElectionClock, Forced, Outbox, Persistence, RoleState};
+use state::{ElectionClock, Forced, Outbox, Persistence, Retry, RoleState};
 
 /// A reason to refuse a message; counted and logged, never answered.
 type Refused = std::result::Result<(), &'static str>;
@@ -66,13 +66,11 @@ pub struct RaftGroup {
     election: ElectionClock,
     outbox: Outbox,
     persistence: Persistence,
-    /// When work that waits for the log reader is tried again; `None` if nothing waits.
-    retry_at: Option<Instant>,
-    rejected_count: u64,
-    chain_mismatch_count: u64,
+    retry: Retry,
+    rejected_count: u32,
+    chain_mismatch_count: u32,
     /// Set while this peer tries to lead without a quorum.
     forced: Option<Box<Forced>>,
-    is_asleep: bool,
     tracer: Tracer,
 }
 
@@ -132,7 +130,7 @@ impl RaftGroup {
     pub fn on_persisted(&mut self, now: Instant, number: u64) {
         assert!(number <= self.persistence.number, "a Ready that was never given is persisted");
         while let Some(ready) = self.persistence.in_flight.front().filter(|ready| ready.number <= number) {
-            self.persistence.durable = ready.hard;
+            self.persistence.durable_term = ready.term;
             if let Some(index) = ready.snapshot {
                 self.log.on_snapshot_persisted(index);
             }
@@ -141,6 +139,7 @@ impl RaftGroup {
             }
             self.persistence.in_flight.pop_front();
         }
+        self.persistence.drop_empty();
         self.tracer.emit(Event::Persisted { number, index: self.log.persisted() });
         match &self.role {
             RoleState::Candidate(_) => self.decide_election(now),
@@ -290,13 +289,13 @@ impl RaftGroup {
     /// Messages that were refused because they cannot be right.
     #[must_use]
     pub fn rejected_count(&self) -> u64 {
-        self.rejected_count
+        u64::from(self.rejected_count)
     }
 
     /// Appends refused because the logs differ where index and term are equal (D15). Nothing was overwritten.
     #[must_use]
     pub fn chain_mismatch_count(&self) -> u64 {
-        self.chain_mismatch_count
+        u64::from(self.chain_mismatch_count)
     }
 
     /// A picture of everything, for people and checkers.
@@ -324,5 +323,17 @@ impl RaftGroup {
             ),
             peers,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store holds tens of thousands of groups, most of them followers without work (D7).
+    #[test]
+    fn a_group_is_small() {
+        let beyond_its_log = size_of::<RaftGroup>() - size_of::<Log>();
+        assert!(beyond_its_log <= 512, "{beyond_its_log} bytes");
     }
 }

@@ -4,7 +4,7 @@ use types::{Entry, EntryKind, Index, Instant};
 
 use super::{
     RaftGroup,
-    state::{InFlightReady, Queues, RoleState},
+    state::{InFlightReady, Queues, Retry, RoleState},
 };
 use crate::{
     LogReader, Message, Ready, RoleChange, limits::READ_RETRY, progress::ProgressState, trace::Event,
@@ -23,7 +23,7 @@ impl RaftGroup {
             || self.log.has_unoffered()
             || self.is_hard_state_urgent()
             || self.persistence.told != self.role_change()
-            || (has_parked && self.retry_at.is_none())
+            || (has_parked && !self.retry.is_waiting())
             || self.has_committed_page()
             || self.wants_read_attempt()
             || self.wants_to_send()
@@ -31,7 +31,7 @@ impl RaftGroup {
 
     /// Everything that has to be done because of the inputs since the last call. See [`Ready`] for the order in which.
     pub fn ready(&mut self, now: Instant, log: &mut dyn LogReader) -> Ready {
-        self.retry_at = None;
+        self.retry = Retry::default();
         self.resume_parked(now, log);
         self.replicate(now, log);
         let queues = self.outbox.take();
@@ -82,13 +82,12 @@ impl RaftGroup {
         ready.messages_after_persist = after;
         self.persistence.number += 1;
         ready.number = self.persistence.number;
-        let offered = self.persistence.offered;
         self.persistence.in_flight.push_back(InFlightReady {
             number: ready.number,
             offered_at: now,
             last: ready.entries.last().map(|entry| (entry.index, entry.term)),
             snapshot: ready.snapshot.as_ref().map(|meta| meta.position.index),
-            hard: (offered.term, offered.vote),
+            term: self.persistence.offered.term,
         });
     }
 
@@ -106,7 +105,7 @@ impl RaftGroup {
     fn take_committed(&mut self, now: Instant, log: &mut dyn LogReader) -> Vec<Entry> {
         let Some((first, last)) = self.committed_page() else { return Vec::new() };
         let Ok(entries) = self.log.read_entries(first, last, self.options.committed_bytes_max, log) else {
-            self.retry_at = Some(now + READ_RETRY);
+            self.retry = Retry::at(now + READ_RETRY);
             return Vec::new();
         };
         if let Some(entry) = entries.last() {
@@ -137,7 +136,7 @@ impl RaftGroup {
     }
 
     fn has_committed_page(&self) -> bool {
-        let is_blocked = self.retry_at.is_some() && self.handed_out < self.log.base().index;
+        let is_blocked = self.retry.is_waiting() && self.handed_out < self.log.base().index;
         self.committed_page().is_some() && !is_blocked
     }
 

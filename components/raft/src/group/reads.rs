@@ -26,9 +26,9 @@ impl RaftGroup {
         match &mut self.role {
             RoleState::Leader(_) => self.queue_read(now, None, id),
             RoleState::Follower(follower) => match follower.leader {
-                Some(leader) if follower.reads.len() < READS_MAX => {
+                Some(leader) if follower.reads_count() < READS_MAX => {
                     let wire_id = self.election.random.next();
-                    follower.reads.push_back(ForwardedRead { id, wire_id, expires_at });
+                    follower.reads().push_back(ForwardedRead { id, wire_id, expires_at });
                     self.reply(leader, MessageBody::ReadIndexRequest { id: wire_id });
                 }
                 Some(_) | None => self.outbox.queues().reads.push(ReadState { id, index: None }),
@@ -55,8 +55,7 @@ impl RaftGroup {
     pub(super) fn on_read_index_response(&mut self, from: PeerId, id: u64, index: Option<Index>) {
         if let RoleState::Follower(follower) = &mut self.role
             && follower.leader == Some(from)
-            && let Some(at) = follower.reads.iter().position(|read| read.wire_id == id)
-            && let Some(read) = follower.reads.remove(at)
+            && let Some(read) = follower.take_read(id)
         {
             self.outbox.queues().reads.push(ReadState { id: read.id, index });
         }
@@ -122,7 +121,7 @@ impl RaftGroup {
                     self.answer_read(read, None);
                 }
                 RoleState::Follower(follower) => {
-                    let Some(read) = follower.reads.pop_front_if(|read| read.expires_at <= now) else {
+                    let Some(read) = follower.take_expired_read(now) else {
                         break;
                     };
                     self.outbox.queues().reads.push(ReadState { id: read.id, index: None });
@@ -136,7 +135,7 @@ impl RaftGroup {
     pub(super) fn reads_deadline(&self) -> Instant {
         let first = match &self.role {
             RoleState::Leader(leader) => leader.reads.waiting.front().map(|read| read.expires_at),
-            RoleState::Follower(follower) => follower.reads.front().map(|read| read.expires_at),
+            RoleState::Follower(follower) => follower.peek_reads().next().map(|read| read.expires_at),
             RoleState::PreCandidate(_) | RoleState::Candidate(_) => None,
         };
         first.unwrap_or(Instant::MAX)
@@ -153,7 +152,7 @@ impl RaftGroup {
                 let all = in_attempts.chain(&leader.reads.waiting);
                 all.filter(|read| read.from.is_none()).map(|read| read.id).collect()
             }
-            RoleState::Follower(follower) => follower.reads.iter().map(|read| read.id).collect(),
+            RoleState::Follower(follower) => follower.peek_reads().map(|read| read.id).collect(),
             RoleState::PreCandidate(_) | RoleState::Candidate(_) => Vec::new(),
         };
         self.role = RoleState::Follower(super::state::Follower::default());

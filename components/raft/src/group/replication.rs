@@ -6,7 +6,7 @@ use types::{Entry, EntryKind, Index, Instant, LogPosition, PeerId};
 
 use super::{
     RaftGroup, Refused,
-    state::{Leader, Outbox, RoleState},
+    state::{Leader, Outbox, Retry, RoleState},
 };
 use crate::{
     LogReader, Message, MessageBody, NotInMemory, Options, Stamp,
@@ -119,8 +119,8 @@ impl RaftGroup {
             let is_on_disk = progress.search.is_some() || progress.next_index.prev() < self.log.base().index;
             progress.wants_heartbeat
                 || (wants_append(&self.options, &self.log, progress)
-                    && !(is_on_disk && self.retry_at.is_some()))
-                || (progress.search.is_some() && self.retry_at.is_none())
+                    && !(is_on_disk && self.retry.is_waiting()))
+                || (progress.search.is_some() && !self.retry.is_waiting())
                 || wants_commit(progress, self.hard_state.commit)
         };
         leader.progress.iter().any(wants)
@@ -146,7 +146,7 @@ impl RaftGroup {
             is_waiting |= sender.send_to(progress).is_err();
         }
         if is_waiting {
-            self.retry_at = Some(now + READ_RETRY);
+            self.retry = Retry::at(now + READ_RETRY);
         }
     }
 

@@ -40,7 +40,7 @@ impl RaftGroup {
             return Err(Error::Awake("no leader is known"));
         }
         self.check_idle()?;
-        self.is_asleep = true;
+        self.election.is_asleep = true;
         self.tracer.emit(Event::Slept);
         Ok(())
     }
@@ -48,14 +48,14 @@ impl RaftGroup {
     /// Whether the group sleeps.
     #[must_use]
     pub fn is_asleep(&self) -> bool {
-        self.is_asleep
+        self.election.is_asleep
     }
 
     /// The group has slept, by agreement: nobody was expected to say anything, so every wait begins anew at `now`. Must
     /// come before the first tick after a sleep that the store, not [`RaftGroup::sleep`], has kept.
     pub fn wake(&mut self, now: Instant) {
-        if self.is_asleep {
-            self.is_asleep = false;
+        if self.election.is_asleep {
+            self.election.is_asleep = false;
             self.tracer.emit(Event::Woke);
         }
         match &mut self.role {
@@ -75,7 +75,7 @@ impl RaftGroup {
 
     /// Something has come that needs the group awake.
     pub(super) fn rouse(&mut self, now: Instant) {
-        if self.is_asleep {
+        if self.election.is_asleep {
             self.wake(now);
         }
     }
@@ -103,8 +103,8 @@ impl RaftGroup {
         if !is_settled(self.hard_state.commit) || !is_settled(self.applied) {
             return Err(Error::Awake("something is not committed or not applied"));
         }
-        let has_reads = matches!(&self.role, RoleState::Follower(follower) if !follower.reads.is_empty());
-        if !self.persistence.in_flight.is_empty() || self.retry_at.is_some() || has_reads || self.has_ready()
+        let has_reads = matches!(&self.role, RoleState::Follower(follower) if follower.has_reads());
+        if !self.persistence.in_flight.is_empty() || self.retry.is_waiting() || has_reads || self.has_ready()
         {
             return Err(Error::Awake("something waits to be done"));
         }

@@ -28,8 +28,14 @@ pub(super) struct Follower {
     pub(super) heard_at: Instant,
     /// Whether there is evidence that the leader's store is down.
     pub(super) is_suspicious: bool,
-    /// Read-index requests that the leader has been asked to confirm, in the order of asking.
-    pub(super) reads: VecDeque<ForwardedRead>,
+    /// Read-index requests that the leader has been asked to confirm; allocated only while there are some.
+    pub(super) reads: Option<Box<ForwardedReads>>,
+}
+
+/// Forwarded reads, in the order of asking.
+#[derive(Clone, Debug, Default, Hash)]
+pub(super) struct ForwardedReads {
+    queue: VecDeque<ForwardedRead>,
 }
 
 /// A read-index request of this peer that its leader shall confirm.
@@ -135,6 +141,8 @@ pub(super) struct ElectionClock {
     pub(super) vote_not_before: Instant,
     /// Rounds since a leader was heard, for backing off.
     pub(super) failed_rounds: u32,
+    /// Whether the group sleeps: it keeps no deadline (D7).
+    pub(super) is_asleep: bool,
     pub(super) random: Random,
 }
 
@@ -166,8 +174,8 @@ pub(super) struct Persistence {
     pub(super) in_flight: VecDeque<InFlightReady>,
     /// The hard state in the last Ready that had one.
     pub(super) offered: HardState,
-    /// Term and vote that are durable.
-    pub(super) durable: (Term, Option<PeerId>),
+    /// The term that is durable, with the vote in it.
+    pub(super) durable_term: Term,
     /// The role that the last Ready told.
     pub(super) told: RoleChange,
 }
@@ -182,8 +190,90 @@ pub(super) struct InFlightReady {
     pub(super) last: Option<(Index, Term)>,
     /// The position of the snapshot in it.
     pub(super) snapshot: Option<Index>,
-    /// Term and vote that are durable with it.
-    pub(super) hard: (Term, Option<PeerId>),
+    /// The term that is durable with it.
+    pub(super) term: Term,
+}
+
+/// When work that waits for the log reader is tried again. Not an `Option`, so that a group stays small.
+#[derive(Clone, Copy, Debug, Hash)]
+pub(super) struct Retry {
+    /// [`Instant::MAX`]: nothing waits.
+    at: Instant,
+}
+
+impl Default for Retry {
+    /// Nothing waits.
+    fn default() -> Retry {
+        Retry { at: Instant::MAX }
+    }
+}
+
+impl Retry {
+    pub(super) fn at(at: Instant) -> Retry {
+        Retry { at }
+    }
+
+    pub(super) fn is_waiting(self) -> bool {
+        self.at != Instant::MAX
+    }
+
+    pub(super) fn is_due(self, now: Instant) -> bool {
+        self.at <= now
+    }
+
+    /// [`Instant::MAX`] if nothing waits.
+    pub(super) fn deadline(self) -> Instant {
+        self.at
+    }
+}
+
+impl Persistence {
+    /// An idle group holds no buffer (D7).
+    pub(super) fn drop_empty(&mut self) {
+        if self.in_flight.is_empty() {
+            self.in_flight = VecDeque::new();
+        }
+    }
+}
+
+impl Follower {
+    /// To add to the forwarded reads.
+    pub(super) fn reads(&mut self) -> &mut VecDeque<ForwardedRead> {
+        &mut self.reads.get_or_insert_default().queue
+    }
+
+    /// The forwarded reads, in the order of asking.
+    pub(super) fn peek_reads(&self) -> impl Iterator<Item = &ForwardedRead> {
+        self.reads.iter().flat_map(|reads| &reads.queue)
+    }
+
+    pub(super) fn reads_count(&self) -> usize {
+        self.reads.as_ref().map_or(0, |reads| reads.queue.len())
+    }
+
+    pub(super) fn has_reads(&self) -> bool {
+        self.reads.is_some()
+    }
+
+    /// The read that has this name on the wire.
+    pub(super) fn take_read(&mut self, wire_id: u64) -> Option<ForwardedRead> {
+        let queue = &mut self.reads.as_mut()?.queue;
+        let at = queue.iter().position(|read| read.wire_id == wire_id)?;
+        let read = queue.remove(at);
+        self.drop_empty();
+        read
+    }
+
+    /// The oldest read, if it has waited too long.
+    pub(super) fn take_expired_read(&mut self, now: Instant) -> Option<ForwardedRead> {
+        let read = self.reads.as_mut()?.queue.pop_front_if(|read| read.expires_at <= now);
+        self.drop_empty();
+        read
+    }
+
+    fn drop_empty(&mut self) {
+        self.reads.take_if(|reads| reads.queue.is_empty());
+    }
 }
 
 impl Ballot {
@@ -328,6 +418,7 @@ impl ElectionClock {
             promise_until: Instant::ZERO,
             vote_not_before,
             failed_rounds: 0,
+            is_asleep: false,
             random: Random::new(options.seed),
         };
         clock.rearm(options, now);

@@ -12,7 +12,7 @@ impl RaftGroup {
         let from = message.from;
         self.tracer.emit(Event::Received(&message));
         if let Err(reason) = self.accept(now, message) {
-            self.rejected_count += 1;
+            self.rejected_count = self.rejected_count.saturating_add(1);
             self.tracer.emit(Event::Refused { from, reason });
             tracing::debug!(peer = %self.options.id, %from, reason, "message refused");
         }
@@ -179,7 +179,7 @@ impl RaftGroup {
 
     /// Queues a message that depends on nothing but the term: it leaves at once if that is durable.
     pub(super) fn send(&mut self, message: Message) {
-        if message.term > self.persistence.durable.0 {
+        if message.term > self.persistence.durable_term {
             self.outbox.queues().messages_after_persist.push(message);
         } else {
             self.outbox.queues().messages.push(message);

@@ -4,18 +4,18 @@ use types::Instant;
 
 use super::{
     RaftGroup,
-    state::{Leader, RoleState},
+    state::{Leader, Retry, RoleState},
 };
 use crate::CampaignReason;
 
 impl RaftGroup {
     /// Does what is due at `now`, and nothing else; may be called at any time.
     pub fn tick(&mut self, now: Instant) {
-        if self.is_asleep {
+        if self.election.is_asleep {
             return;
         }
-        if self.retry_at.is_some_and(|retry_at| retry_at <= now) {
-            self.retry_at = None;
+        if self.retry.is_due(now) {
+            self.retry = Retry::default();
         }
         self.expire_reads(now);
         match &self.role {
@@ -31,7 +31,7 @@ impl RaftGroup {
     /// When [`RaftGroup::tick`] has something to do next; [`Instant::MAX`] if never.
     #[must_use]
     pub fn deadline(&self) -> Instant {
-        if self.is_asleep {
+        if self.election.is_asleep {
             return Instant::MAX;
         }
         let role_deadline = match &self.role {
@@ -40,7 +40,7 @@ impl RaftGroup {
                 if self.may_campaign() { self.election.deadline } else { Instant::MAX }
             }
         };
-        role_deadline.min(self.reads_deadline()).min(self.retry_at.unwrap_or(Instant::MAX))
+        role_deadline.min(self.reads_deadline()).min(self.retry.deadline())
     }
 
     fn tick_leader(&mut self, now: Instant) {
