@@ -56,8 +56,16 @@ pub(super) struct Peer {
     pub(super) group: RaftGroup,
     pub(super) disk: Disk,
     writes: VecDeque<Write>,
+    pub(super) nature: Nature,
+}
+
+/// What differs from model to model.
+#[derive(Clone, Copy, Debug, Hash)]
+pub(super) struct Nature {
     /// Whether writes become durable later than they are made.
-    is_slow: bool,
+    pub(super) is_slow: bool,
+    /// Whether each append holds one entry only.
+    pub(super) is_piecemeal: bool,
 }
 
 impl Disk {
@@ -97,7 +105,7 @@ impl Disk {
         self.entries.get(at).map(Entry::position)
     }
 
-    pub(super) fn start(&self, id: PeerId) -> RaftGroup {
+    fn start(&self, id: PeerId, nature: Nature) -> RaftGroup {
         let logged = self.entries.iter().filter(|entry| entry.kind == EntryKind::Configuration);
         let decoded = logged.map(|entry| {
             let change =
@@ -113,7 +121,11 @@ impl Disk {
             applied: self.truncated.index,
             vote_not_before: Instant::ZERO,
         };
-        RaftGroup::timeless(Options::new(id, 0), state)
+        let mut options = Options::new(id, 0);
+        if nature.is_piecemeal {
+            options.append_bytes_max = 1;
+        }
+        RaftGroup::timeless(options, state)
     }
 
     fn apply(&mut self, write: &Write) {
@@ -135,9 +147,19 @@ impl Disk {
 }
 
 impl LogReader for Disk {
-    fn read_entries(&mut self, first: Index, last: Index, _: usize) -> Result<Vec<Entry>, NotInMemory> {
+    fn read_entries(
+        &mut self,
+        first: Index,
+        last: Index,
+        bytes_max: usize,
+    ) -> Result<Vec<Entry>, NotInMemory> {
         let asked = self.entries.iter().filter(|entry| entry.index >= first && entry.index <= last);
-        let entries: Vec<_> = asked.cloned().collect();
+        let mut bytes = 0;
+        let fits = |entry: &&Entry| {
+            bytes += entry.size_bytes();
+            bytes <= bytes_max || entry.index == first
+        };
+        let entries: Vec<_> = asked.take_while(fits).cloned().collect();
         assert_eq!(entries.first().map(|entry| entry.index), Some(first), "read of what is not durable");
         Ok(entries)
     }
@@ -148,8 +170,8 @@ impl LogReader for Disk {
 }
 
 impl Peer {
-    pub(super) fn new(id: PeerId, disk: Disk, is_slow: bool) -> Peer {
-        Peer { group: disk.start(id), disk, writes: VecDeque::new(), is_slow }
+    pub(super) fn new(id: PeerId, disk: Disk, nature: Nature) -> Peer {
+        Peer { group: disk.start(id, nature), disk, writes: VecDeque::new(), nature }
     }
 
     /// Leads at birth, as the first leader that a split names.
@@ -207,7 +229,7 @@ impl Peer {
             }
             Input::Persist => sent.extend(self.persist()),
             Input::Crash => {
-                self.group = self.disk.start(self.group.id());
+                self.group = self.disk.start(self.group.id(), self.nature);
                 self.writes.clear();
             }
         }
@@ -250,7 +272,7 @@ impl Peer {
                     messages: ready.messages_after_persist,
                 });
                 // A snapshot is installed in one piece, and its data are applied with it.
-                while self.has_writes() && (!self.is_slow || is_snapshot) {
+                while self.has_writes() && (!self.nature.is_slow || is_snapshot) {
                     sent.extend(self.persist());
                 }
                 if is_snapshot {

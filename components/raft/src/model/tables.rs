@@ -143,7 +143,7 @@ impl Candidacy {
 
 impl Facts {
     fn of(peer: &Peer) -> Facts {
-        let restarted = Peer::new(peer.group.id(), peer.disk.clone(), false);
+        let restarted = Peer::new(peer.group.id(), peer.disk.clone(), peer.nature);
         Facts {
             term: peer.term(),
             vote: peer.group.hard_state().vote,

@@ -153,7 +153,7 @@ impl World {
         let vote = bounds.has_leader.then_some(PeerId(1));
         for peer in &bounds.first.peers {
             let disk = Disk::first(&bounds.first, truncated, vote);
-            let mut peer_of_model = Peer::new(peer.id, disk, bounds.slow & bit(peer.id) != 0);
+            let mut peer_of_model = Peer::new(peer.id, disk, bounds.nature(peer.id));
             if vote == Some(peer.id) {
                 sent.extend(peer_of_model.lead_at_birth());
                 memory.leaders[1] = 1;
@@ -162,7 +162,7 @@ impl World {
         }
         for peer in bounds.change.iter().flat_map(|change| &change.peers) {
             if state.peers[slot(peer.id)] == NOBODY {
-                let newcomer = Peer::new(peer.id, Disk::empty(), bounds.slow & bit(peer.id) != 0);
+                let newcomer = Peer::new(peer.id, Disk::empty(), bounds.nature(peer.id));
                 state.peers[slot(peer.id)] = world.tables.add_peer(newcomer);
             }
         }
@@ -362,6 +362,11 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Whether this peer leads.
+    pub(super) fn leads(&self, state: &State, slot: usize) -> bool {
+        self.tables.facts(state.peers[slot]).is_leader
     }
 
     /// Whether sender and receiver are in this set.
