@@ -1,6 +1,6 @@
 //! What stores say to the host of placement and back. `codec.rs` has the bytes.
 
-use types::{Incarnation, Peer, PeerId, Region, RegionId, StoreId, Term};
+use types::{Incarnation, KeyRange, Peer, PeerId, Region, RegionId, StoreId, Term};
 
 use super::{
     api::{Error, PlacementAnswer, PlacementCall, RegionRoute},
@@ -80,6 +80,9 @@ pub struct ReportAnswer {
     pub is_full_wanted: bool,
     /// For regions that the receiver leads.
     pub goals: Vec<Goal>,
+    /// Keys of regions that the receiver leads, whose descriptors do not tile with those of other regions: whatever it
+    /// holds of them is wanted.
+    pub wanted: Vec<KeyRange>,
     /// The address book: every store that is not removed; empty in a message that only has goals.
     pub stores: Vec<StoreRecord>,
     /// What is true of the cluster; likewise.

@@ -6,7 +6,7 @@
 //! | `i` | next id:8, every id below is given out in blocks | the id lease |
 //! | `m` | `SettingsRow` | the first leader ever, once |
 //! | `o` id:8 | `OperationRow` | beginning of an operation; removed at its end |
-//! | `r` start key | `RegionRow` | replacements of the directory |
+//! | `r` id:8 | `RegionRow` | replacements of the directory |
 //! | `s` id:8 | `StoreRow` | registration, change of address, removal |
 //! | `t` | bound in milliseconds:8 | the timestamp window |
 //!
@@ -17,7 +17,7 @@
 use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use types::{Condition, PlacementTxn, StoreId, Term};
+use types::{Condition, PlacementTxn, RegionId, StoreId, Term};
 
 const ADDRESS: u8 = b'a';
 const NEXT_ID: u8 = b'i';
@@ -26,9 +26,6 @@ const OPERATION: u8 = b'o';
 const REGION: u8 = b'r';
 const STORE: u8 = b's';
 const BOUND: u8 = b't';
-
-/// Longest start key of a row: what is left of the longest key that the group takes.
-pub const REGION_START_BYTES_MAX: usize = (8 << 10) - 1;
 
 /// A row's key, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +38,8 @@ pub enum RowKey {
     Settings,
     /// A running operation.
     Operation(u64),
-    /// The region that starts here.
-    Region(Bytes),
+    /// A region. Not by start key: the longest one, behind a byte that says what row it is, would be no key any more.
+    Region(RegionId),
     /// A store.
     Store(StoreId),
     /// The timestamp bound.
@@ -58,7 +55,7 @@ impl RowKey {
             RowKey::NextId => join(NEXT_ID, &[]),
             RowKey::Settings => join(SETTINGS, &[]),
             RowKey::Operation(id) => join(OPERATION, &id.to_be_bytes()),
-            RowKey::Region(start_key) => join(REGION, start_key),
+            RowKey::Region(id) => join(REGION, &id.0.to_be_bytes()),
             RowKey::Store(id) => join(STORE, &id.0.to_be_bytes()),
             RowKey::Bound => join(BOUND, &[]),
         }
@@ -73,7 +70,7 @@ impl RowKey {
             NEXT_ID if body.is_empty() => Some(RowKey::NextId),
             SETTINGS if body.is_empty() => Some(RowKey::Settings),
             OPERATION => Some(RowKey::Operation(decode_number(body)?)),
-            REGION => Some(RowKey::Region(key.slice(1..))),
+            REGION => Some(RowKey::Region(RegionId(decode_number(body)?))),
             STORE => Some(RowKey::Store(StoreId(decode_number(body)?))),
             BOUND if body.is_empty() => Some(RowKey::Bound),
             _ => None,
@@ -145,15 +142,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_come_back_and_regions_sort_by_start_key() {
+    fn keys_come_back() {
         let keys = [
             RowKey::Address("a:1".to_owned()),
             RowKey::NextId,
             RowKey::Settings,
             RowKey::Operation(7),
-            RowKey::Region(Bytes::new()),
-            RowKey::Region(Bytes::from_static(b"\x00")),
-            RowKey::Region(Bytes::from_static(b"\xff\xff")),
+            RowKey::Region(RegionId(2)),
+            RowKey::Region(RegionId(u64::MAX)),
             RowKey::Store(StoreId(1_000)),
             RowKey::Bound,
         ];
@@ -162,7 +158,7 @@ mod tests {
         for (key, bytes) in keys.iter().zip(&encoded) {
             assert_eq!(RowKey::decode(bytes).as_ref(), Some(key));
         }
-        for bytes in [&b""[..], b"ix", b"o123", b"z", b"a\xff"] {
+        for bytes in [&b""[..], b"ix", b"o123", b"r", b"z", b"a\xff"] {
             assert_eq!(RowKey::decode(&Bytes::copy_from_slice(bytes)), None);
         }
     }

@@ -214,7 +214,7 @@ impl Agent {
                 self.reports.on_failed(now.monotonic, request_id);
             }
             Response::Report(answer) => {
-                self.on_report_answer(now, request_id, *answer);
+                self.on_report_answer(now, request_id, *answer, locals);
                 self.finder.on_answer(now.monotonic, from, self.calls.has_unanswered());
             }
             Response::Failed(error) if self.reports.is_awaiting(request_id) => {
@@ -289,14 +289,15 @@ impl Agent {
         self.send(now, request_id, Request::Report(Box::new(report)), locals);
     }
 
-    fn on_report_answer(&mut self, now: Now, request_id: u64, answer: ReportAnswer) {
-        let ReportAnswer { placement_term, number, is_full_wanted, goals, stores, settings } = answer;
+    fn on_report_answer(&mut self, now: Now, request_id: u64, answer: ReportAnswer, locals: &dyn Locals) {
+        let ReportAnswer { placement_term, number, is_full_wanted, goals, wanted, stores, settings } = answer;
         self.placement_term = placement_term;
         if self.reports.is_awaiting(request_id) {
             self.reports.on_acknowledged(now.monotonic, request_id, number, placement_term, is_full_wanted);
         } else if is_full_wanted {
             self.reports.want_full(now.monotonic);
         }
+        wanted.iter().for_each(|range| self.reports.add_siblings(range, locals));
         self.effects.extend(goals.into_iter().map(Effect::Goal));
         self.settings = settings.unwrap_or(self.settings);
         self.take_stores(stores);

@@ -61,12 +61,17 @@ impl Reports {
         if let Some(known) = known
             && known.report.region.range != report.region.range
         {
-            self.siblings.extend(siblings_in(&known.report.region.range, id, locals));
+            self.siblings.extend(siblings_in(&known.report.region.range, Some(id), locals));
         }
         if known.is_none_or(|known| known.report != report) {
             self.changed.insert(id);
         }
         self.leads.insert(id, Lead { report, mentioned_at: now });
+    }
+
+    /// The host lacks descriptors of these keys.
+    pub(super) fn add_siblings(&mut self, range: &KeyRange, locals: &dyn Locals) {
+        self.siblings.extend(siblings_in(range, None, locals));
     }
 
     /// Whether a report should be sent now.
@@ -219,13 +224,17 @@ impl Reports {
 }
 
 /// This store's descriptors of the keys that a region had, from their start as far as they go.
-fn siblings_in(range: &KeyRange, except: RegionId, locals: &dyn Locals) -> BTreeMap<RegionId, Region> {
+fn siblings_in(
+    range: &KeyRange,
+    except: Option<RegionId>,
+    locals: &dyn Locals,
+) -> BTreeMap<RegionId, Region> {
     let mut siblings = BTreeMap::new();
     let mut cursor = range.start_key.clone();
     while siblings.len() < REPORT_REGIONS_MAX
         && let Some(local) = locals.find(&cursor)
     {
-        if local.region.id != except {
+        if Some(local.region.id) != except {
             siblings.insert(local.region.id, Region::clone(&local.region));
         }
         cursor = local.region.range.end_key.clone();

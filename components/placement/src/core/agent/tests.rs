@@ -559,15 +559,15 @@ fn a_host_that_begins_is_told_everything_at_once() {
     let mut bench = Bench::new();
     bench.report(&[region(2, "", "m", 1), region(3, "m", "", 1)]);
     let (id, _) = reports_of(bench.round()).pop().unwrap();
-    assert!(reports_of(bench.acknowledge(2, id, 1, 4)).is_empty());
-    let begins = ReportAnswer { placement_term: Term(5), is_full_wanted: true, ..ReportAnswer::default() };
+    assert!(reports_of(bench.acknowledge(2, id, 2, 5)).is_empty());
+    let begins = ReportAnswer { placement_term: Term(6), is_full_wanted: true, ..ReportAnswer::default() };
     bench.agent.on_response(bench.now, StoreId(3), 0, Response::Report(Box::new(begins)), &bench.regions);
     let sent = bench.round();
     assert!(sent.iter().all(|(to, ..)| *to == StoreId(3)), "it is known where the host is: {sent:?}");
     let (id, report) = reports_of(sent).pop().expect("no heartbeat has to pass");
     assert!(report.is_full);
     assert_eq!(report.leads.len(), 2);
-    assert!(reports_of(bench.acknowledge(3, id, 2, 5)).is_empty(), "once is enough");
+    assert!(reports_of(bench.acknowledge(3, id, 3, 6)).is_empty(), "once is enough");
 }
 
 #[test]
@@ -583,6 +583,25 @@ fn a_split_is_reported_as_one_set() {
     let (_, report) = reports_of(bench.round()).pop().unwrap();
     assert_eq!(report.leads[0].region, region(2, "", "d", 3));
     assert_eq!(report.siblings, [region(3, "d", "m", 3), region(4, "m", "", 2)]);
+}
+
+/// The parent is led by a store that had not led it before the split: what was split off is asked for.
+#[test]
+fn descriptors_that_the_host_lacks_are_reported() {
+    let mut bench = Bench::new();
+    bench.regions.set(region(2, "", "g", 2), Some(peer(2)));
+    bench.regions.set(region(7, "g", "m", 2), None);
+    bench.report(&[region(2, "", "g", 2)]);
+    let (id, report) = reports_of(bench.round()).pop().unwrap();
+    assert_eq!(report.siblings, []);
+    let answer = ReportAnswer {
+        number: 2,
+        placement_term: Term(5),
+        wanted: vec![KeyRange::new("", "m")],
+        ..ReportAnswer::default()
+    };
+    let (_, report) = reports_of(bench.respond(2, id, Response::Report(Box::new(answer)))).pop().unwrap();
+    assert_eq!(report.siblings, [region(2, "", "g", 2), region(7, "g", "m", 2)]);
 }
 
 #[test]

@@ -303,6 +303,7 @@ fn report_answer_to(answer: ReportAnswer) -> wire::StoreReportResponse {
         number: answer.number,
         is_full_wanted: answer.is_full_wanted,
         goals: answer.goals.into_iter().map(goal_to).collect(),
+        wanted: answer.wanted.into_iter().map(Into::into).collect(),
         stores: answer.stores.into_iter().map(store_to).collect(),
         settings: answer.settings.as_ref().map(settings_to),
         ..Default::default()
@@ -315,6 +316,7 @@ fn report_answer_from(answer: wire::StoreReportResponse) -> Result<ReportAnswer>
         number: answer.number,
         is_full_wanted: answer.is_full_wanted,
         goals: all(answer.goals, goal_from)?,
+        wanted: answer.wanted.into_iter().map(KeyRange::from).collect(),
         stores: all(answer.stores, store_from)?,
         settings: answer.settings.map(settings_from).transpose()?,
     })

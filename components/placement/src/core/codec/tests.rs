@@ -130,6 +130,7 @@ fn responses_come_back() {
         number: 5,
         is_full_wanted: true,
         goals: vec![goal],
+        wanted: vec![KeyRange::new("a", "m"), KeyRange::ALL],
         stores: vec![record(1), record(2)],
         settings: Some(settings()),
     };

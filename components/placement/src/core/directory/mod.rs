@@ -151,6 +151,23 @@ impl Directory {
         planned
     }
 
+    /// The keys whose rows cannot give way yet, for want of descriptors, to those that wait among regions for which
+    /// `is_asked` holds.
+    #[must_use]
+    pub fn untiled(&self, is_asked: impl Fn(&Region) -> bool) -> Vec<KeyRange> {
+        if self.pending.is_empty() {
+            return Vec::new();
+        }
+        let by_start = Waiting::new(self.pending.values());
+        let untiled = self.pending.values().filter(|region| is_asked(region));
+        let untiled = untiled.filter(|region| self.tile(region, &by_start).is_none()).filter_map(|region| {
+            let rows: Vec<&Region> = self.scan(&region.range).collect();
+            let (first, last) = (rows.first()?, rows.last()?);
+            Some(KeyRange::new(first.range.start_key.clone(), last.range.end_key.clone()))
+        });
+        untiled.collect()
+    }
+
     /// A replacement has happened.
     pub fn commit(&mut self, replacement: &Replacement) {
         for region in &replacement.removed {

@@ -14,7 +14,6 @@ use crate::core::{
     limits::HOST_WAITING_MAX,
     protocol::{ReportAnswer, Response, StoreReport},
     record::{StoreRecord, StoreState},
-    rows::REGION_START_BYTES_MAX,
 };
 
 impl Serving {
@@ -35,6 +34,8 @@ impl Serving {
         if report.is_full {
             soft.clear_leaders_on(from);
         }
+        // What only brings what was asked for is not answered with the same question: the next heartbeat is.
+        let is_answer = report.leads.is_empty() && !report.siblings.is_empty();
         let mentioned: Vec<RegionId> = report.leads.iter().map(|lead| lead.region.id).collect();
         let mut is_complete = true;
         for lead in report.leads {
@@ -56,12 +57,15 @@ impl Serving {
             .filter(|(store_id, _)| *store_id == from)
             .map(|(_, goal)| goal)
             .collect();
+        let is_led_there = |region: &Region| soft.leads(from, region.id);
+        let wanted = if is_answer { Vec::new() } else { self.directory.untiled(is_led_there) };
         let is_full_wanted = soft.stores.get(&from).is_some_and(|store| store.is_full_wanted);
         Ok(ReportAnswer {
             placement_term: self.term,
             number: report.number,
             is_full_wanted: is_full_wanted || !is_in_sequence,
             goals,
+            wanted,
             stores: self.address_book(),
             settings: self.settings,
         })
@@ -163,10 +167,6 @@ impl Serving {
                 soft.placement_group = Some(region.clone());
                 self.timers.schedule_at = now.monotonic;
             }
-            return true;
-        }
-        if region.range.start_key.len() > REGION_START_BYTES_MAX {
-            tracing::error!(region = %region.id, "a region starts at a key that is too long for a directory row");
             return true;
         }
         match self.directory.offer(region.clone()) {

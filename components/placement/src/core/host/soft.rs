@@ -74,6 +74,11 @@ impl Soft {
         self.leader_of(region).map(|leader| leader.peer.store_id)
     }
 
+    /// Whether a store has said that it leads a region, and nobody in a later term.
+    pub(super) fn leads(&self, store_id: StoreId, region_id: RegionId) -> bool {
+        self.leaders.get(&region_id).is_some_and(|leader| leader.peer.store_id == store_id)
+    }
+
     /// Takes what a leader says. Of two that claim a region the one with the higher term leads it.
     pub(super) fn set_leader(&mut self, report: LeaderReport) {
         let LeaderReport { region, leader, term, down_peers, pending_peers } = report;

@@ -241,7 +241,7 @@ fn the_first_leader_ever_writes_the_first_rows() {
         RowKey::NextId,
         RowKey::Store(StoreId(1_000)),
         RowKey::Address("store-1000:1".to_owned()),
-        RowKey::Region(Bytes::new()),
+        RowKey::Region(RegionId(2)),
     ] {
         assert!(keys.contains(&key), "{key:?}");
     }
@@ -518,6 +518,51 @@ fn a_split_is_visible_when_it_tiles() {
     assert_eq!(next.route(&mut group, "z"), (right, None));
 }
 
+#[test]
+fn a_split_whose_child_has_no_leader_is_asked_for() {
+    let (mut bench, mut group) = begun();
+    let store = record(1_000);
+    let left = with(&first(2), "", "m", 2);
+    let right = with(&Region { id: RegionId(77), ..first(2) }, "m", "", 2);
+    let answer = bench.report(&mut group, &store, 1, std::slice::from_ref(&left)).unwrap();
+    assert_eq!(answer.wanted, [KeyRange::ALL], "the row that cannot give way yet");
+    assert_eq!(bench.route(&mut group, "z").0.id, RegionId(2), "it answers meanwhile");
+    let answer = bench.report(&mut group, &store, 2, &[]).unwrap();
+    assert_eq!(answer.wanted, [KeyRange::ALL], "asked again with each heartbeat");
+    let report = StoreReport {
+        record: store.clone(),
+        number: 3,
+        is_full: false,
+        load: StoreLoad::default(),
+        leads: Vec::new(),
+        leads_no_longer: Vec::new(),
+        siblings: vec![right.clone()],
+    };
+    let id = bench.send(1_000, Request::Report(Box::new(report)));
+    bench.settle(&mut group);
+    let Some(Response::Report(answer)) = bench.answers.remove(&id) else { panic!("no answer") };
+    assert_eq!(answer.wanted, []);
+    assert_eq!(bench.route(&mut group, "z"), (right, None));
+    assert_eq!(bench.report(&mut group, &store, 4, &[]).unwrap().wanted, []);
+}
+
+/// A key has up to 8 KiB, and a region may start at any of them.
+#[test]
+fn a_region_may_start_at_the_longest_key() {
+    let (mut bench, mut group) = begun();
+    let middle = Bytes::from(vec![b'k'; 8 << 10]);
+    let bounds = |start_key: &Bytes, end_key: &Bytes| KeyRange::new(start_key.clone(), end_key.clone());
+    let epoch = Epoch { conf_version: 1, version: 2 };
+    let left = Region { range: bounds(&Bytes::new(), &middle), epoch, ..first(2) };
+    let right = Region { id: RegionId(77), range: bounds(&middle, &Bytes::new()), epoch, ..first(2) };
+    bench.report(&mut group, &record(1_000), 1, &[left.clone(), right.clone()]).unwrap();
+    assert!(group.rows.keys().all(|key| key.len() <= 8 << 10), "the group takes no longer keys");
+    assert_eq!(bench.route(&mut group, "z").0, right);
+    let mut next = Bench::new(1_000);
+    next.lead(&mut group);
+    assert_eq!((next.route(&mut group, "a").0, next.route(&mut group, "z").0), (left, right));
+}
+
 /// Three stores: the placement group grows, then region 2; the leaders report what they were told. Each step follows from
 /// the one before: no time passes.
 #[test]
@@ -682,7 +727,7 @@ fn rows_that_make_no_sense_are_not_served() {
     assert!(matches!(bench.host.phase, Phase::Serving(_)));
     // A region that starts at the gap.
     let mut bench = Bench::new(1_000);
-    group.rows.remove(&RowKey::Region(Bytes::new()).encode());
+    group.rows.remove(&RowKey::Region(RegionId(2)).encode());
     bench.lead(&mut group);
     assert!(matches!(bench.host.phase, Phase::Loading(_)));
 }

@@ -412,7 +412,7 @@ fn respond(effects: &mut Vec<Effect>, caller: Option<Caller>, answer: PlacementA
 }
 
 fn region_write(region: &Region) -> (RowKey, Option<Bytes>) {
-    (RowKey::Region(region.range.start_key.clone()), Some(codec::encode_region(region)))
+    (RowKey::Region(region.id), Some(codec::encode_region(region)))
 }
 
 fn operation_write(operation: &Operation) -> (RowKey, Option<Bytes>) {
@@ -429,14 +429,13 @@ fn store_writes(change: &Change) -> Vec<(RowKey, Option<Bytes>)> {
     records.chain(addresses).collect()
 }
 
-/// Rows whose start key goes are removed; the others are overwritten.
+/// Rows of regions that are no more are removed; the others are overwritten.
 fn replacement_writes(replacement: &Replacement) -> Vec<(RowKey, Option<Bytes>)> {
-    let is_overwritten =
-        |old: &&Region| replacement.added.iter().any(|new| new.range.start_key == old.range.start_key);
+    let is_overwritten = |old: &&Region| replacement.added.iter().any(|new| new.id == old.id);
     let removed = replacement
         .removed
         .iter()
         .filter(|old| !is_overwritten(old))
-        .map(|old| (RowKey::Region(old.range.start_key.clone()), None));
+        .map(|old| (RowKey::Region(old.id), None));
     removed.chain(replacement.added.iter().map(region_write)).collect()
 }
