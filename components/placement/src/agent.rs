@@ -210,19 +210,18 @@ impl PlacementWorker {
     }
 
     fn carry_out(&self, goal: Goal) {
-        let Goal { region_id, epoch, peers, operation_id, .. } = goal;
+        let Goal { region_id, epoch, peers, leader, operation_id, .. } = goal;
+        let action = match leader {
+            Some(leader) => AdminAction::TransferLeader(leader),
+            None => AdminAction::SetPeers { peers, change_id: operation_id },
+        };
         let responder = store::Responder::new(move |result: store::Result<()>| {
             if let Err(error) = result {
                 // The host tells it again, with the epoch that this leader reports, as long as it wants it.
                 tracing::debug!(region = %region_id, operation_id, %error, "a goal is refused");
             }
         });
-        self.store.admin(AdminRequest {
-            region_id,
-            epoch: Some(epoch),
-            action: AdminAction::SetPeers { peers, change_id: operation_id },
-            responder,
-        });
+        self.store.admin(AdminRequest { region_id, epoch: Some(epoch), action, responder });
     }
 }
 

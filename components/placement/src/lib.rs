@@ -37,8 +37,8 @@ pub use agent::{
 
 pub use crate::core::{
     api::{
-        ClusterPicture, Error, OperationPicture, OperationState, PlacementAnswer, PlacementCall, RegionRoute,
-        Responder, Result, Timestamp,
+        ChangeRequest, ClusterPicture, Error, OperationPicture, OperationState, PlacementAnswer,
+        PlacementCall, RegionChange, RegionRoute, Responder, Result, Timestamp,
     },
     bootstrap::first_address,
     limits,

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use placement::{PlacementAnswer, PlacementCall, RegionRoute, limits::SCAN_REGIONS_MAX};
+use placement::{
+    ChangeRequest, PlacementAnswer, PlacementCall, RegionChange, RegionRoute, limits::SCAN_REGIONS_MAX,
+};
 use proto::{
     admin::{self, admin_client::AdminClient, admin_server},
     placement as wire,
@@ -66,7 +68,8 @@ impl Admin {
         region_id: RegionId,
         store_ids: Vec<StoreId>,
     ) -> Result<Response<admin::OperationStarted>, Status> {
-        let call = PlacementCall::MovePeers { region_id, store_ids };
+        let change = ChangeRequest::new(region_id, RegionChange::SetStores(store_ids));
+        let call = PlacementCall::ChangeRegion(change);
         let PlacementAnswer::OperationStarted { operation_id } =
             self.running()?.ask(call).await.map_err(status_of)?
         else {

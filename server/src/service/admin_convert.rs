@@ -14,6 +14,7 @@ pub(super) fn settings_row(settings: Settings) -> wire::SettingsRow {
         cluster_version: settings.cluster_version,
         created_at_millis: settings.created.0,
         voter_count: settings.voter_count,
+        is_balance_stopped: !settings.is_balancing,
         ..wire::SettingsRow::default()
     }
 }
@@ -53,13 +54,22 @@ pub(super) fn operation_row(picture: OperationPicture) -> wire::OperationRow {
         OperationState::Running => wire::OperationState::Running,
         OperationState::Done => wire::OperationState::Done,
         OperationState::Cancelled => wire::OperationState::Cancelled,
+        OperationState::Failed => wire::OperationState::Failed,
     };
+    let (kind, peers) = match picture.leader {
+        Some(leader) => (wire::OperationKind::TransferLeader, vec![leader]),
+        None => (wire::OperationKind::MovePeers, picture.peers),
+    };
+    let eta = picture.eta.map_or(0, |eta| u64::try_from(eta.as_millis()).unwrap_or(u64::MAX));
     wire::OperationRow {
         id: picture.id,
-        kind: wire::OperationKind::MovePeers.into(),
+        kind: kind.into(),
+        goal_leader: picture.leader.map_or(0, |leader| leader.id.0),
+        deadline_at_millis: picture.deadline.0,
+        eta_millis: eta,
         state: state.into(),
         region_id: picture.region_id.0,
-        goal_peers: picture.peers.into_iter().map(Into::into).collect(),
+        goal_peers: peers.into_iter().map(Into::into).collect(),
         created_at_millis: picture.created.0,
         progress_percent: picture.progress_percent,
         reason: picture.reason,

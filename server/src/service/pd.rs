@@ -71,7 +71,9 @@ pub(super) fn status_of(error: placement::Error) -> Status {
         Error::StoreNotFound(_) | Error::RegionNotFound(_) | Error::OperationNotFound(_) => {
             Status::not_found(text)
         }
-        Error::StoreRemoved(_) => Status::failed_precondition(text),
+        Error::StoreRemoved(_) | Error::EpochNotMatch { .. } | Error::Changing { .. } => {
+            Status::failed_precondition(text)
+        }
     }
 }
 

@@ -108,14 +108,14 @@ pub(super) fn operator(
     let status = match picture.state {
         OperationState::Running => pdpb::OperatorStatus::Running,
         OperationState::Done => pdpb::OperatorStatus::Success,
-        OperationState::Cancelled => pdpb::OperatorStatus::Cancel,
+        OperationState::Cancelled | OperationState::Failed => pdpb::OperatorStatus::Cancel,
     };
     pdpb::GetOperatorResponse {
         header: Some(header),
         region_id: picture.region_id.0,
         desc: picture.reason.clone().into(),
         status: status.into(),
-        kind: "move-peers".into(),
+        kind: if picture.leader.is_some() { "transfer-leader" } else { "move-peers" }.into(),
     }
 }
 

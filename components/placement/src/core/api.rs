@@ -1,9 +1,11 @@
 //! What the rest of the process asks of placement, and what it is answered.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use types::{Epoch, KeyRange, Peer, PeerId, Region, RegionId, StoreId, Term, WallTime};
 
-use super::record::{Settings, StorePicture, StoreRecord};
+use super::record::{Settings, StorePicture, StoreRecord, StoreState};
 
 /// A request to placement. Any store takes any of them; what only the placement leader can answer is passed on to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,12 +68,20 @@ pub enum PlacementCall {
         /// Who it is.
         record: StoreRecord,
     },
-    /// Where the voters of a region shall be; [`PlacementAnswer::OperationStarted`].
-    MovePeers {
-        /// The region; the placement group too.
-        region_id: RegionId,
-        /// The stores, each once.
-        store_ids: Vec<StoreId>,
+    /// What an operator wants of one region, the placement group included; [`PlacementAnswer::OperationStarted`].
+    ChangeRegion(ChangeRequest),
+    /// What is intended with a store: to drain it, to use it again, or to give it up for good, which is refused while it
+    /// is alive and has peers; [`PlacementAnswer::Done`].
+    SetStoreState {
+        /// The store.
+        store_id: StoreId,
+        /// What is intended.
+        state: StoreState,
+    },
+    /// Changes what is true of the whole cluster; [`PlacementAnswer::Done`].
+    ChangeSettings {
+        /// Whether placement levels peers and leaders; `None`: as it is. Repair never stops.
+        is_balancing: Option<bool>,
     },
     /// Gives up an operation: what has happened stays, the rest does not happen; [`PlacementAnswer::Done`].
     CancelOperation {
@@ -118,7 +128,7 @@ pub enum PlacementAnswer {
         /// The stores so far, this one included: a first address book.
         stores: Vec<StoreRecord>,
     },
-    /// To `MovePeers`.
+    /// To `ChangeRegion`.
     OperationStarted {
         /// Its id.
         operation_id: u64,
@@ -127,8 +137,54 @@ pub enum PlacementAnswer {
     Operation(Option<OperationPicture>),
     /// To `ListOperations`.
     Operations(Vec<OperationPicture>),
-    /// To `CancelOperation`.
+    /// To `CancelOperation`, `SetStoreState` and `ChangeSettings`.
     Done,
+}
+
+/// A change of one region that somebody wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangeRequest {
+    /// The region.
+    pub region_id: RegionId,
+    /// What is to change.
+    pub change: RegionChange,
+    /// The epoch for which it is meant: a region with another one is left alone. `None`: whatever it is.
+    pub epoch: Option<Epoch>,
+    /// Names the change, from `AllocateIds`: asked again it is the same change, also when it has ended. Zero: the store
+    /// that is asked names it.
+    pub change_id: u64,
+    /// It is given up after this; `None`: after [`super::limits::OPERATION_DEADLINE`].
+    pub deadline: Option<Duration>,
+}
+
+/// What is to change about a region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegionChange {
+    /// Its voters are on exactly these stores.
+    SetStores(Vec<StoreId>),
+    /// A store gets a voter.
+    AddPeer(StoreId),
+    /// A store has no peer any more.
+    RemovePeer(StoreId),
+    /// A store's voter is replaced by one on another store.
+    MovePeer {
+        /// Whose goes.
+        from: StoreId,
+        /// Who gets one.
+        to: StoreId,
+    },
+    /// A store's learner votes.
+    PromoteLearner(StoreId),
+    /// A store's voter leads.
+    TransferLeader(StoreId),
+}
+
+impl ChangeRequest {
+    /// Of a region as it is now, under a new name, with time enough.
+    #[must_use]
+    pub fn new(region_id: RegionId, change: RegionChange) -> ChangeRequest {
+        ChangeRequest { region_id, change, epoch: None, change_id: 0, deadline: None }
+    }
 }
 
 /// What every store knows of the cluster.
@@ -175,15 +231,21 @@ pub struct OperationPicture {
     pub region_id: RegionId,
     /// How it stands.
     pub state: OperationState,
-    /// What the region's peers shall be.
+    /// What the region's peers shall be; none where only its leader shall be another one.
     pub peers: Vec<Peer>,
+    /// Who shall lead it, if that is what it is about.
+    pub leader: Option<Peer>,
     /// The region's epoch when it began.
     pub epoch: Epoch,
     /// When it began.
     pub created: WallTime,
-    /// Peers of the goal that vote already, in per cent.
+    /// When it is given up.
+    pub deadline: WallTime,
+    /// Peers of the goal that vote already, in per cent; those on their way in part.
     pub progress_percent: u32,
-    /// Why it does not go on, or how it ended; for people.
+    /// How long it may still take, by how long it took so far; `None`: nothing has happened to judge by.
+    pub eta: Option<Duration>,
+    /// What it waits for, or how it ended; for people.
     pub reason: String,
 }
 
@@ -194,8 +256,10 @@ pub enum OperationState {
     Running,
     /// The region's peers are the goal.
     Done,
-    /// It was given up.
+    /// Somebody gave it up.
     Cancelled,
+    /// It could not go on.
+    Failed,
 }
 
 /// Why placement did not answer. Unless a variant says otherwise, nothing was done.
@@ -233,6 +297,24 @@ pub enum Error {
     /// There is no such region.
     #[error("there is no region {0}")]
     RegionNotFound(RegionId),
+    /// The region is not the one that the request was made for.
+    #[error("region {region_id} has epoch {}.{} now", current.conf_version, current.version)]
+    EpochNotMatch {
+        /// The region.
+        region_id: RegionId,
+        /// Its epoch.
+        current: Epoch,
+    },
+    /// The region is changing already.
+    #[error("operation {operation_id} on region {region_id} is running: {stage}")]
+    Changing {
+        /// The region.
+        region_id: RegionId,
+        /// What changes it.
+        operation_id: u64,
+        /// How far that is.
+        stage: String,
+    },
     /// There is no such operation, or it has ended.
     #[error("no operation {0} is running")]
     OperationNotFound(u64),

@@ -99,6 +99,28 @@ pub const OPERATIONS_RUNNING_MAX: usize = 64;
 /// Operations that add a peer on one store at one time.
 pub const OPERATIONS_PER_TARGET_MAX: usize = 8;
 
+/// Operations that take a peer from one store at one time only to level the stores: each is a copy to be sent.
+pub const OPERATIONS_PER_SOURCE_MAX: usize = 8;
+
+/// Leaders that are handed over at one time only to level them: each costs its region an election's pause.
+pub const TRANSFERS_RUNNING_MAX: usize = 8;
+
+/// An operation is given up after this, unless whoever wanted it said otherwise: hundreds of regions of the default size
+/// wait for one another less than that.
+pub const OPERATION_DEADLINE: Duration = Duration::from_secs(600);
+
+/// The same for a leader that is handed over: whatever has not happened by then will not happen.
+pub const TRANSFER_DEADLINE: Duration = Duration::from_secs(10);
+
+/// An operation that has not come any further for this long is given up.
+pub const OPERATION_STALLED_AFTER: Duration = Duration::from_secs(180);
+
+/// The leader of a region whose operation was given up is told so, with each of its reports, for this long.
+pub const STOP_REPEAT: Duration = Duration::from_secs(30);
+
+/// A store with less of its device free, in per cent, is full: it gets no peers.
+pub const STORE_FULL_BELOW_PERCENT: u64 = 5;
+
 /// Ended operations that the host remembers for those who ask how it went.
 pub const OPERATIONS_ENDED_KEPT: usize = 256;
 

@@ -1,42 +1,87 @@
 //! Operations: changes of one region that placement sees through, and the goals that it tells leaders meanwhile.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    time::Duration,
+};
 
-use types::{Epoch, Peer, PeerRole, Region, RegionId, StoreId, Term, WallTime};
+use types::{Epoch, Peer, PeerId, PeerRole, Region, RegionId, StoreId, Term, WallTime};
 
 use super::{
     api::{OperationPicture, OperationState},
     limits::OPERATIONS_ENDED_KEPT,
 };
 
-/// What a region's peers shall be; a row while it runs.
+/// What a region shall become; a row while it runs and for a while afterwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
     /// Its id, from the same source as all ids; also the change id of its goals.
     pub id: u64,
     /// The region.
     pub region_id: RegionId,
-    /// The goal: voters only, in order of peer id.
-    pub peers: Vec<Peer>,
+    /// What it shall become.
+    pub aim: Aim,
     /// The region's epoch when it began.
     pub epoch: Epoch,
     /// When it began.
     pub created: WallTime,
+    /// It is given up then.
+    pub deadline: WallTime,
 }
 
-/// What the leader of a region is told: make these the peers.
+/// What an operation aims at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// These are the peers: voters only, in order of peer id.
+    Peers(Vec<Peer>),
+    /// This voter leads.
+    Leader(Peer),
+}
+
+/// What the leader of a region is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Goal {
     /// The region.
     pub region_id: RegionId,
     /// The goal holds for this epoch; another one is refused with the current one.
     pub epoch: Epoch,
-    /// Voters and learners, in order of peer id, without joint roles.
+    /// Voters and learners, in order of peer id, without joint roles. None: as they are.
     pub peers: Vec<Peer>,
+    /// Who shall lead; `None`: whoever does.
+    pub leader: Option<PeerId>,
     /// Names the change: told again, it is the same change.
     pub operation_id: u64,
     /// The term in which placement is led; goals of an older one are refused.
     pub placement_term: Term,
+}
+
+/// How far a region is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Nobody is known to lead it.
+    Leaderless,
+    /// Its leader has not added every new peer yet.
+    Adding,
+    /// A new peer is being brought up to date.
+    CatchingUp,
+    /// The new voters take over from the old ones.
+    Switching,
+    /// Peers that go are being dropped.
+    Dropping,
+    /// Leadership is being handed over.
+    HandingOver,
+    /// It is what it should be.
+    Done,
+}
+
+/// What placement knows of a region beside its descriptor.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen<'a> {
+    /// Who leads it, as far as known.
+    pub leader: Option<PeerId>,
+    /// Peers that lag too far behind to count on.
+    pub pending_peers: &'a [PeerId],
 }
 
 /// The operations that run, at most one a region, and the last ones that ended.
@@ -50,53 +95,153 @@ pub struct Operations {
 impl Operation {
     /// Whether the region is what it should be.
     #[must_use]
-    pub fn is_done(&self, region: &Region) -> bool {
-        region.peers == self.peers
+    pub fn is_done(&self, region: &Region, seen: Seen<'_>) -> bool {
+        self.stage(region, seen) == Stage::Done
     }
 
-    /// The store of a goal's peer that does not vote yet and fails `is_live`.
+    /// How far the region is.
+    #[must_use]
+    pub fn stage(&self, region: &Region, seen: Seen<'_>) -> Stage {
+        let peers = match &self.aim {
+            Aim::Leader(peer) if seen.leader == Some(peer.id) => return Stage::Done,
+            Aim::Peers(peers) if region.peers == *peers => return Stage::Done,
+            Aim::Leader(_) | Aim::Peers(_) if seen.leader.is_none() => return Stage::Leaderless,
+            Aim::Leader(_) => return Stage::HandingOver,
+            Aim::Peers(peers) => peers,
+        };
+        if region.configuration().is_joint() {
+            return Stage::Switching;
+        }
+        let found: Vec<Option<Peer>> = peers.iter().map(|peer| region.find_peer(peer.id)).collect();
+        if found.contains(&None) {
+            return Stage::Adding;
+        }
+        let is_learning = |peer: &Peer| peer.role == PeerRole::Learner;
+        let learners = found.iter().flatten().filter(|peer| is_learning(peer));
+        let mut learners = learners.peekable();
+        if learners.peek().is_none() {
+            return Stage::Dropping;
+        }
+        let is_pending = learners.any(|peer| seen.pending_peers.contains(&peer.id));
+        if is_pending { Stage::CatchingUp } else { Stage::Switching }
+    }
+
+    /// The store of a peer that is to vote or lead, and does not yet, and fails `is_live`.
     #[must_use]
     pub fn find_lost_target(&self, region: &Region, is_live: impl Fn(StoreId) -> bool) -> Option<StoreId> {
         let votes = |peer: &Peer| region.find_peer(peer.id).is_some_and(|peer| peer.role == PeerRole::Voter);
-        self.peers.iter().find(|peer| !votes(peer) && !is_live(peer.store_id)).map(|peer| peer.store_id)
+        match &self.aim {
+            Aim::Peers(peers) => {
+                peers.iter().find(|peer| !votes(peer) && !is_live(peer.store_id)).map(|peer| peer.store_id)
+            }
+            Aim::Leader(peer) => (!votes(peer) || !is_live(peer.store_id)).then_some(peer.store_id),
+        }
+    }
+
+    /// The stores that take part in what it aims at.
+    pub fn store_ids(&self) -> impl Iterator<Item = StoreId> {
+        let peers = match &self.aim {
+            Aim::Peers(peers) => peers.as_slice(),
+            Aim::Leader(peer) => std::slice::from_ref(peer),
+        };
+        peers.iter().map(|peer| peer.store_id)
     }
 
     /// What the leader of `region` is told.
     #[must_use]
     pub fn goal(&self, region: &Region, placement_term: Term) -> Goal {
-        Goal {
-            region_id: self.region_id,
-            epoch: region.epoch,
-            peers: self.peers.clone(),
-            operation_id: self.id,
-            placement_term,
-        }
+        let (peers, leader) = match &self.aim {
+            Aim::Peers(peers) => (peers.clone(), None),
+            Aim::Leader(peer) => (Vec::new(), Some(peer.id)),
+        };
+        let (region_id, epoch) = (self.region_id, region.epoch);
+        Goal { region_id, epoch, peers, leader, operation_id: self.id, placement_term }
+    }
+
+    /// Peers of the goal that vote already count whole, those that learn half, per cent.
+    #[must_use]
+    pub fn progress_percent(&self, region: Option<&Region>, seen: Seen<'_>) -> u32 {
+        let Aim::Peers(peers) = &self.aim else { return 0 };
+        let worth = |peer: &Peer| match region.and_then(|region| region.find_peer(peer.id)) {
+            Some(peer) if peer.role == PeerRole::Voter => 100,
+            Some(peer) if seen.pending_peers.contains(&peer.id) => 25,
+            Some(_) => 75,
+            None => 0,
+        };
+        let sum: usize = peers.iter().map(worth).sum();
+        u32::try_from(sum / peers.len().max(1)).unwrap_or(100)
     }
 
     /// As others see it while it runs.
     #[must_use]
-    pub fn picture(&self, region: Option<&Region>, reason: String) -> OperationPicture {
-        let votes = |peer: &Peer| {
-            region
-                .and_then(|region| region.find_peer(peer.id))
-                .is_some_and(|peer| peer.role == PeerRole::Voter)
+    pub fn picture(&self, now: WallTime, region: Option<&Region>, seen: Seen<'_>) -> OperationPicture {
+        let progress_percent = self.progress_percent(region, seen);
+        let passed = Duration::from_millis(now.0.saturating_sub(self.created.0));
+        let (peers, leader) = match &self.aim {
+            Aim::Peers(peers) => (peers.clone(), None),
+            Aim::Leader(peer) => (Vec::new(), Some(*peer)),
         };
-        let voting = self.peers.iter().filter(|peer| votes(peer)).count();
-        let progress = voting * 100 / self.peers.len().max(1);
         OperationPicture {
             id: self.id,
             region_id: self.region_id,
             state: OperationState::Running,
-            peers: self.peers.clone(),
+            peers,
+            leader,
             epoch: self.epoch,
             created: self.created,
-            progress_percent: u32::try_from(progress).unwrap_or(100),
-            reason,
+            deadline: self.deadline,
+            progress_percent,
+            eta: (1..100)
+                .contains(&progress_percent)
+                .then(|| passed * (100 - progress_percent) / progress_percent),
+            reason: region.map(|region| self.stage(region, seen).to_string()).unwrap_or_default(),
         }
     }
 }
 
+impl TryFrom<OperationPicture> for Operation {
+    /// The picture of one that has ended.
+    type Error = OperationPicture;
+
+    fn try_from(picture: OperationPicture) -> Result<Operation, OperationPicture> {
+        if picture.state != OperationState::Running {
+            return Err(picture);
+        }
+        let OperationPicture { id, region_id, peers, leader, epoch, created, deadline, .. } = picture;
+        let aim = leader.map_or(Aim::Peers(peers), Aim::Leader);
+        Ok(Operation { id, region_id, aim, epoch, created, deadline })
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Stage::Leaderless => "the region has no known leader",
+            Stage::Adding => "new peers are being added",
+            Stage::CatchingUp => "a new peer is being brought up to date",
+            Stage::Switching => "the voters are being exchanged",
+            Stage::Dropping => "peers are being dropped",
+            Stage::HandingOver => "leadership is being handed over",
+            Stage::Done => "",
+        })
+    }
+}
+
 impl Operations {
+    /// Those that rows speak of.
+    #[must_use]
+    pub fn new(running: Vec<Operation>, mut ended: Vec<OperationPicture>) -> Operations {
+        let mut operations = Operations::default();
+        for operation in running {
+            if operations.find_by_region(operation.region_id).is_none() {
+                operations.begin(operation);
+            }
+        }
+        ended.sort_unstable_by_key(|picture| picture.id);
+        operations.ended = ended.into();
+        operations
+    }
+
     /// Adds one that runs. There must be no other for its region.
     pub fn begin(&mut self, operation: Operation) {
         let other = self.by_region.insert(operation.region_id, operation.id);
@@ -104,17 +249,19 @@ impl Operations {
         self.running.insert(operation.id, operation);
     }
 
-    /// Ends one; `false` if it does not run.
-    pub fn end(&mut self, id: u64, state: OperationState, region: Option<&Region>, reason: String) -> bool {
-        let Some(operation) = self.running.remove(&id) else { return false };
-        self.by_region.remove(&operation.region_id);
-        if self.ended.len() >= OPERATIONS_ENDED_KEPT {
-            self.ended.pop_front();
+    /// Ends one, as `picture` says, and forgets those for which there is no room.
+    pub fn end(&mut self, picture: OperationPicture, forgotten: &[u64]) {
+        if let Some(operation) = self.running.remove(&picture.id) {
+            self.by_region.remove(&operation.region_id);
         }
-        let mut picture = operation.picture(region, reason);
-        picture.state = state;
+        self.ended.retain(|old| !forgotten.contains(&old.id));
         self.ended.push_back(picture);
-        true
+    }
+
+    /// The ended ones, oldest first, for which there is no room when `more` have ended.
+    pub fn to_forget(&self, more: usize) -> Vec<u64> {
+        let count = (self.ended.len() + more).saturating_sub(OPERATIONS_ENDED_KEPT);
+        self.ended.iter().take(count).map(|picture| picture.id).collect()
     }
 
     /// Those that run, in order of id.
@@ -134,6 +281,12 @@ impl Operations {
         self.running.get(&id)
     }
 
+    /// Whether one with this id runs, or is remembered.
+    #[must_use]
+    pub fn is_known(&self, id: u64) -> bool {
+        self.running.contains_key(&id) || self.ended.iter().any(|picture| picture.id == id)
+    }
+
     /// The one that runs for a region.
     #[must_use]
     pub fn find_by_region(&self, region_id: RegionId) -> Option<&Operation> {
@@ -143,10 +296,5 @@ impl Operations {
     /// Those that ended, the last one last.
     pub fn ended(&self) -> impl DoubleEndedIterator<Item = &OperationPicture> {
         self.ended.iter()
-    }
-
-    /// Takes over what an earlier look at the rows knew of ended ones.
-    pub fn keep_ended_of(&mut self, other: Operations) {
-        self.ended = other.ended;
     }
 }

@@ -27,6 +27,8 @@ pub struct Settings {
     pub created: WallTime,
     /// Voters that a region of the client keyspace shall have; odd.
     pub voter_count: u32,
+    /// Whether placement levels peers and leaders over the stores. Repair never stops.
+    pub is_balancing: bool,
 }
 
 /// What is intended with a store.

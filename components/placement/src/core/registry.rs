@@ -94,6 +94,30 @@ impl Registry {
         Ok(Verdict::Change(change))
     }
 
+    /// Decides what is intended with a store. `None`: that is so already. `may_go`: it is silent, or has nothing to lose.
+    pub fn set_state(&self, id: StoreId, state: StoreState, may_go: bool) -> Result<Option<Change>, Error> {
+        let row = self.stores.get(&id).ok_or(Error::StoreNotFound(id))?;
+        if row.state == state {
+            return Ok(None);
+        }
+        if row.state == StoreState::Removed {
+            return Err(Error::StoreRemoved(id));
+        }
+        let mut change = Change { records: vec![StoreRecord { state, ..row.clone() }], ..Change::default() };
+        if state == StoreState::Removed {
+            if !may_go {
+                return Err(Error::Invalid(format!(
+                    "store {id} is alive and has peers: drain it first, or stop it for ten seconds"
+                )));
+            }
+            // Whoever comes to this address next finds it free.
+            if self.by_address.get(&row.address) == Some(&id) {
+                change.addresses.push((row.address.clone(), None));
+            }
+        }
+        Ok(Some(change))
+    }
+
     /// A change has happened.
     pub fn commit(&mut self, change: Change) {
         for record in change.records {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use actor::Now;
+use telemetry::names;
 use types::{Instant, StoreId};
 
 use super::{Agent, Effect, Locals, routes, scan::ScanJob};
@@ -79,7 +80,9 @@ impl Job {
             | PlacementCall::GetAllStores { .. }
             | PlacementCall::AllocateIds { .. }
             | PlacementCall::RegisterStore { .. }
-            | PlacementCall::MovePeers { .. }
+            | PlacementCall::ChangeRegion(_)
+            | PlacementCall::SetStoreState { .. }
+            | PlacementCall::ChangeSettings { .. }
             | PlacementCall::CancelOperation { .. }
             | PlacementCall::GetOperation { .. }
             | PlacementCall::ListOperations => Job::One(call),
@@ -224,9 +227,12 @@ impl Agent {
             let Some(responder) = waiting.responder else { continue };
             let result = match self.answer_from_memory(waiting.job.call(), locals) {
                 Some(answer) => Ok(answer),
-                None => Err(waiting.failure.unwrap_or_else(|| Error::Unavailable {
-                    reason: format!("no answer of a placement leader within {CALL_DEADLINE:?}"),
-                })),
+                None => {
+                    metrics::counter!(names::PLACEMENT_CALL_FAILURES).increment(1);
+                    Err(waiting.failure.unwrap_or_else(|| Error::Unavailable {
+                        reason: format!("no answer of a placement leader within {CALL_DEADLINE:?}"),
+                    }))
+                }
             };
             self.effects.push(Effect::Reply(responder, result));
         }

@@ -13,13 +13,14 @@ mod scan;
 use std::{collections::BTreeMap, sync::Arc};
 
 use actor::Now;
+use telemetry::names;
 use types::{ClusterId, Instant, Peer, Region, RegionId, StoreId, Term};
 
 use self::{calls::Calls, finder::Finder, reports::Reports, routes::Routes};
 use super::{
-    api::{ClusterPicture, Error, PlacementAnswer, PlacementCall, Responder, Result},
+    api::{ChangeRequest, ClusterPicture, Error, PlacementAnswer, PlacementCall, Responder, Result},
     ids::IdBlock,
-    limits::{CALLS_WAITING_MAX, HOST_SILENT_AFTER},
+    limits::{CACHE_ROUTES_MAX, CALLS_WAITING_MAX, HOST_SILENT_AFTER},
     operation::Goal,
     protocol::{LeaderReport, ReportAnswer, Request, Response},
     record::{KeyMode, Settings, StoreLoad, StorePicture, StoreRecord, StoreState},
@@ -96,6 +97,8 @@ pub struct Agent {
     /// The highest term in which placement was led, as far as known here; goals of lower ones are refused.
     placement_term: Term,
     is_removed: bool,
+    /// The last change of peers that each region's leader here was told.
+    told: BTreeMap<RegionId, u64>,
     /// As counted for the last heartbeat.
     load: StoreLoad,
     next_request_id: u64,
@@ -117,6 +120,7 @@ impl Agent {
                 cluster_version: 0,
                 created: types::WallTime(0),
                 voter_count: 0,
+                is_balancing: true,
             },
             record,
             stores,
@@ -127,6 +131,7 @@ impl Agent {
             leasing: None,
             placement_term: Term(0),
             is_removed: false,
+            told: BTreeMap::new(),
             load: StoreLoad::default(),
             // Ids of different lives of a store must not meet: an answer to the last life is none to this one.
             next_request_id: (seed >> 1) | 1,
@@ -152,11 +157,14 @@ impl Agent {
             | PlacementCall::GetStore { .. }
             | PlacementCall::GetAllStores { .. }
             | PlacementCall::RegisterStore { .. }
-            | PlacementCall::MovePeers { .. }
+            | PlacementCall::ChangeRegion(_)
+            | PlacementCall::SetStoreState { .. }
+            | PlacementCall::ChangeSettings { .. }
             | PlacementCall::CancelOperation { .. }
             | PlacementCall::GetOperation { .. }
             | PlacementCall::ListOperations => None,
         };
+        let call = self.name_change(now, call);
         let answer = answer.or_else(|| {
             let is_silent = self.finder.is_silent(now.monotonic);
             is_silent.then(|| self.answer_from_memory(&call, locals)).flatten().map(Ok)
@@ -168,6 +176,7 @@ impl Agent {
                 self.effects.push(Effect::Reply(responder, Err(error)));
             }
             None => {
+                metrics::counter!(names::PLACEMENT_CALLS).increment(1);
                 let id = self.new_request_id();
                 self.calls.add(now.monotonic, id, call, responder);
             }
@@ -298,9 +307,40 @@ impl Agent {
             self.reports.want_full(now.monotonic);
         }
         wanted.iter().for_each(|range| self.reports.add_siblings(range, locals));
-        self.effects.extend(goals.into_iter().map(Effect::Goal));
+        goals.into_iter().for_each(|goal| self.tell(goal, locals));
         self.settings = settings.unwrap_or(self.settings);
         self.take_stores(stores);
+    }
+
+    /// Passes a goal on. A region that was told another change of its peers stops there first: placement has given that
+    /// one up, and the leader refuses a second one.
+    fn tell(&mut self, goal: Goal, locals: &dyn Locals) {
+        if goal.leader.is_some() {
+            self.effects.push(Effect::Goal(goal));
+            return;
+        }
+        if self.told.len() >= CACHE_ROUTES_MAX {
+            self.told.clear();
+        }
+        let earlier = self.told.insert(goal.region_id, goal.operation_id);
+        if let Some(earlier) = earlier.filter(|earlier| *earlier != goal.operation_id)
+            && let Some(local) = locals.find_by_id(goal.region_id)
+        {
+            let (epoch, peers) = (local.region.epoch, local.region.peers.clone());
+            self.effects.push(Effect::Goal(Goal { epoch, peers, operation_id: earlier, ..goal.clone() }));
+        }
+        self.effects.push(Effect::Goal(goal));
+    }
+
+    /// Gives a change a name here, so that it is one change however often it is sent.
+    fn name_change(&mut self, now: Now, call: PlacementCall) -> PlacementCall {
+        if let PlacementCall::ChangeRegion(request) = &call
+            && request.change_id == 0
+            && let Some(Ok(PlacementAnswer::Ids { first_id, .. })) = self.take_ids(now, 1)
+        {
+            return PlacementCall::ChangeRegion(ChangeRequest { change_id: first_id, ..request.clone() });
+        }
+        call
     }
 
     fn on_report_refused(&mut self, now: Now, request_id: u64, error: Error) {
@@ -316,6 +356,8 @@ impl Agent {
             | Error::Invalid(_)
             | Error::StoreNotFound(_)
             | Error::RegionNotFound(_)
+            | Error::EpochNotMatch { .. }
+            | Error::Changing { .. }
             | Error::OperationNotFound(_) => tracing::warn!(%error, "placement refuses this store's report"),
         }
     }
@@ -364,7 +406,9 @@ impl Agent {
             | PlacementCall::Tso { .. }
             | PlacementCall::AllocateIds { .. }
             | PlacementCall::RegisterStore { .. }
-            | PlacementCall::MovePeers { .. }
+            | PlacementCall::ChangeRegion(_)
+            | PlacementCall::SetStoreState { .. }
+            | PlacementCall::ChangeSettings { .. }
             | PlacementCall::CancelOperation { .. }
             | PlacementCall::GetOperation { .. }
             | PlacementCall::ListOperations => None,

@@ -622,6 +622,7 @@ fn a_region_that_is_not_mentioned_is_led_no_longer() {
 fn goals_of_an_older_term_are_refused() {
     let mut bench = Bench::new();
     let goal = |term: u64| Goal {
+        leader: None,
         region_id: RegionId(2),
         epoch: Epoch::FIRST,
         peers: vec![peer(2)],

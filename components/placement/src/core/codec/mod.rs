@@ -1,6 +1,7 @@
 //! Rows and messages as bytes: the only file of this crate that knows protobuf. Input from disk and network is checked
 //! here, once; what is malformed is an [`Error`].
 
+mod changes;
 mod rows;
 
 use bytes::Bytes;
@@ -14,12 +15,14 @@ use super::{
     record::{StoreLoad, StorePicture},
 };
 
+use self::changes::{change_from, change_to};
 pub use self::rows::{
     decode_operation, decode_region, decode_settings, decode_store, encode_operation, encode_region,
     encode_settings, encode_store,
 };
 use self::rows::{
-    operation_from, operation_to, record_from, settings_from, settings_to, store_from, store_to,
+    operation_from, operation_to, record_from, settings_from, settings_to, state_from, state_to, store_from,
+    store_to,
 };
 pub use proto::convert::Error;
 
@@ -59,15 +62,11 @@ pub fn decode_request(body: Bytes) -> Result<Request> {
         Wire::GetStore(get) => PlacementCall::GetStore { store_id: StoreId(get.store_id) },
         Wire::GetAllStores(get) => PlacementCall::GetAllStores { is_without_removed: !get.has_removed },
         Wire::GetCluster(wire::GetCluster {}) => PlacementCall::ClusterInfo,
-        Wire::StartOperation(start) => {
-            let row = convert::required(start.operation, "StartOperation", "operation")?;
-            if row.kind != i32::from(wire::OperationKind::MovePeers) {
-                return Err(unknown("OperationRow", "kind", row.kind));
-            }
-            // Peers of a goal that is asked for have no ids yet: only their stores count.
-            let store_ids = row.goal_peers.iter().map(|peer| StoreId(peer.store_id)).collect();
-            PlacementCall::MovePeers { region_id: RegionId(row.region_id), store_ids }
+        Wire::StartOperation(start) => PlacementCall::ChangeRegion(change_from(start)?),
+        Wire::SetStoreState(set) => {
+            PlacementCall::SetStoreState { store_id: StoreId(set.store_id), state: state_from(set.state)? }
         }
+        Wire::ChangeSettings(change) => PlacementCall::ChangeSettings { is_balancing: change.is_balancing },
         Wire::CancelOperation(cancel) => PlacementCall::CancelOperation { operation_id: cancel.operation_id },
         Wire::ListOperations(list) => match list.region_id {
             0 => PlacementCall::ListOperations,
@@ -173,14 +172,12 @@ fn call_to(call: PlacementCall) -> wire::request::Request {
         PlacementCall::RegisterStore { record } => {
             Wire::RegisterStore(wire::RegisterStore { store: Some(store_to(record)) })
         }
-        PlacementCall::MovePeers { region_id, store_ids } => {
-            let goal_peers = store_ids
-                .into_iter()
-                .map(|store_id| proto::vocabulary::Peer { store_id: store_id.0, ..Default::default() })
-                .collect();
-            let kind = wire::OperationKind::MovePeers.into();
-            let row = wire::OperationRow { kind, region_id: region_id.0, goal_peers, ..Default::default() };
-            Wire::StartOperation(wire::StartOperation { operation: Some(row) })
+        PlacementCall::ChangeRegion(request) => Wire::StartOperation(change_to(request)),
+        PlacementCall::SetStoreState { store_id, state } => {
+            Wire::SetStoreState(wire::SetStoreState { store_id: store_id.0, state: state_to(state).into() })
+        }
+        PlacementCall::ChangeSettings { is_balancing } => {
+            Wire::ChangeSettings(wire::ChangeSettings { is_balancing })
         }
         PlacementCall::CancelOperation { operation_id } => {
             Wire::CancelOperation(wire::CancelOperation { operation_id })
@@ -327,6 +324,7 @@ fn goal_to(goal: Goal) -> wire::Goal {
         region_id: goal.region_id.0,
         expected_epoch: Some(goal.epoch.into()),
         peers: goal.peers.into_iter().map(Into::into).collect(),
+        leader_peer_id: goal.leader.map_or(0, |id| id.0),
         operation_id: goal.operation_id,
         placement_term: goal.placement_term.0,
         ..Default::default()
@@ -338,6 +336,7 @@ fn goal_from(goal: wire::Goal) -> Result<Goal> {
         region_id: RegionId(convert::non_zero(goal.region_id, "Goal", "region_id")?),
         epoch: convert::required(goal.expected_epoch, "Goal", "expected_epoch")?.into(),
         peers: all(goal.peers, Peer::try_from)?,
+        leader: (goal.leader_peer_id != 0).then_some(PeerId(goal.leader_peer_id)),
         operation_id: convert::non_zero(goal.operation_id, "Goal", "operation_id")?,
         placement_term: Term(goal.placement_term),
     })
@@ -430,6 +429,12 @@ fn error_to(error: api::Error) -> wire::Error {
         api::Error::StoreRemoved(id) => of(Kind::StoreRemoved, id.0),
         api::Error::RegionNotFound(id) => of(Kind::RegionNotFound, id.0),
         api::Error::OperationNotFound(id) => of(Kind::OperationNotFound, id),
+        api::Error::EpochNotMatch { region_id, current } => {
+            wire::Error { region_id: region_id.0, epoch: Some(current.into()), ..of(Kind::EpochNotMatch, 0) }
+        }
+        api::Error::Changing { region_id, operation_id, stage } => {
+            wire::Error { message: stage, region_id: region_id.0, ..of(Kind::Changing, operation_id) }
+        }
     }
 }
 
@@ -448,6 +453,15 @@ fn error_from(error: wire::Error) -> Result<api::Error> {
         Kind::StoreRemoved => api::Error::StoreRemoved(StoreId(error.subject_id)),
         Kind::RegionNotFound => api::Error::RegionNotFound(RegionId(error.subject_id)),
         Kind::OperationNotFound => api::Error::OperationNotFound(error.subject_id),
+        Kind::EpochNotMatch => api::Error::EpochNotMatch {
+            region_id: RegionId(error.region_id),
+            current: convert::required(error.epoch, "Error", "epoch")?.into(),
+        },
+        Kind::Changing => api::Error::Changing {
+            region_id: RegionId(error.region_id),
+            operation_id: error.subject_id,
+            stage: reason,
+        },
         Kind::Unavailable | Kind::NotInitialized | Kind::Undetermined => api::Error::Unavailable { reason },
         Kind::Unspecified => return Err(unknown("Error", "kind", error.kind)),
     })

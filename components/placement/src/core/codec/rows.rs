@@ -1,5 +1,7 @@
 //! The values of placement's rows, and what of them messages carry too.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use proto::{Message, convert, placement as wire};
 use types::{ClusterId, Epoch, Incarnation, Peer, Region, RegionId, StoreId, WallTime};
@@ -7,7 +9,6 @@ use types::{ClusterId, Epoch, Incarnation, Peer, Region, RegionId, StoreId, Wall
 use super::{Result, all, unknown};
 use crate::core::{
     api::{OperationPicture, OperationState},
-    operation::Operation,
     record::{KeyMode, Settings, StoreRecord, StoreState},
 };
 
@@ -45,25 +46,18 @@ pub fn decode_region(value: &Bytes) -> Result<Region> {
     convert::required(row.region, "RegionRow", "region")?.try_into()
 }
 
-/// The value of an operation's row.
+/// The value of an operation's row: of one that runs, or as it ended.
 #[must_use]
-pub fn encode_operation(operation: &Operation) -> Bytes {
-    operation_to(operation.picture(None, String::new())).encode_to_vec().into()
+pub fn encode_operation(picture: OperationPicture) -> Bytes {
+    operation_to(picture).encode_to_vec().into()
 }
 
 /// What an operation's row says.
-pub fn decode_operation(value: &Bytes) -> Result<Operation> {
-    let picture = operation_from(wire::OperationRow::decode(value.clone())?)?;
-    let OperationPicture { id, region_id, peers, epoch, created, .. } = picture;
-    Ok(Operation { id, region_id, peers, epoch, created })
+pub fn decode_operation(value: &Bytes) -> Result<OperationPicture> {
+    operation_from(wire::OperationRow::decode(value.clone())?)
 }
 
 pub(super) fn store_to(record: StoreRecord) -> wire::StoreRow {
-    let state = match record.state {
-        StoreState::Up => wire::StoreState::Up,
-        StoreState::Draining => wire::StoreState::Draining,
-        StoreState::Removed => wire::StoreState::Removed,
-    };
     wire::StoreRow {
         id: record.id.0,
         address: record.address,
@@ -71,7 +65,7 @@ pub(super) fn store_to(record: StoreRecord) -> wire::StoreRow {
         labels: record.labels.into_iter().map(|(key, value)| wire::StoreLabel { key, value }).collect(),
         binary_version: record.version,
         incarnation: record.incarnation.0,
-        state: state.into(),
+        state: state_to(record.state).into(),
         started_at_millis: record.started.0,
         registration_nonce: record.registration_nonce,
         ..Default::default()
@@ -85,14 +79,8 @@ pub(super) fn store_from(row: wire::StoreRow) -> Result<StoreRecord> {
 }
 
 pub(super) fn record_from(row: wire::StoreRow) -> Result<StoreRecord> {
-    let state = match wire::StoreState::try_from(row.state) {
-        // What a store says of itself has no state.
-        Ok(wire::StoreState::Up | wire::StoreState::Unspecified) => StoreState::Up,
-        Ok(wire::StoreState::Draining) => StoreState::Draining,
-        Ok(wire::StoreState::Removed) => StoreState::Removed,
-        Err(_) => return Err(unknown("StoreRow", "state", row.state)),
-    };
     Ok(StoreRecord {
+        state: state_from(row.state)?,
         id: StoreId(row.id),
         address: row.address,
         status_address: row.status_address,
@@ -100,9 +88,26 @@ pub(super) fn record_from(row: wire::StoreRow) -> Result<StoreRecord> {
         labels: row.labels.into_iter().map(|label| (label.key, label.value)).collect(),
         incarnation: Incarnation(row.incarnation),
         started: WallTime(row.started_at_millis),
-        state,
         registration_nonce: row.registration_nonce,
     })
+}
+
+pub(super) fn state_to(state: StoreState) -> wire::StoreState {
+    match state {
+        StoreState::Up => wire::StoreState::Up,
+        StoreState::Draining => wire::StoreState::Draining,
+        StoreState::Removed => wire::StoreState::Removed,
+    }
+}
+
+pub(super) fn state_from(state: i32) -> Result<StoreState> {
+    match wire::StoreState::try_from(state) {
+        // What a store says of itself has no state.
+        Ok(wire::StoreState::Up | wire::StoreState::Unspecified) => Ok(StoreState::Up),
+        Ok(wire::StoreState::Draining) => Ok(StoreState::Draining),
+        Ok(wire::StoreState::Removed) => Ok(StoreState::Removed),
+        Err(_) => Err(unknown("StoreRow", "state", state)),
+    }
 }
 
 pub(super) fn settings_to(settings: &Settings) -> wire::SettingsRow {
@@ -117,6 +122,7 @@ pub(super) fn settings_to(settings: &Settings) -> wire::SettingsRow {
         cluster_version: settings.cluster_version,
         created_at_millis: settings.created.0,
         voter_count: settings.voter_count,
+        is_balance_stopped: !settings.is_balancing,
         ..Default::default()
     }
 }
@@ -134,6 +140,7 @@ pub(super) fn settings_from(row: wire::SettingsRow) -> Result<Settings> {
         cluster_version: row.cluster_version,
         created: WallTime(row.created_at_millis),
         voter_count: row.voter_count,
+        is_balancing: !row.is_balance_stopped,
     })
 }
 
@@ -142,15 +149,24 @@ pub(super) fn operation_to(operation: OperationPicture) -> wire::OperationRow {
         OperationState::Running => wire::OperationState::Running,
         OperationState::Done => wire::OperationState::Done,
         OperationState::Cancelled => wire::OperationState::Cancelled,
+        OperationState::Failed => wire::OperationState::Failed,
     };
+    let (kind, peers) = match operation.leader {
+        Some(leader) => (wire::OperationKind::TransferLeader, vec![leader]),
+        None => (wire::OperationKind::MovePeers, operation.peers),
+    };
+    let eta = operation.eta.map_or(0, |eta| u64::try_from(eta.as_millis()).unwrap_or(u64::MAX).max(1));
     wire::OperationRow {
         id: operation.id,
-        kind: wire::OperationKind::MovePeers.into(),
+        kind: kind.into(),
         state: state.into(),
         region_id: operation.region_id.0,
-        goal_peers: operation.peers.into_iter().map(Into::into).collect(),
+        goal_leader: operation.leader.map_or(0, |leader| leader.id.0),
+        goal_peers: peers.into_iter().map(Into::into).collect(),
         created_at_millis: operation.created.0,
+        deadline_at_millis: operation.deadline.0,
         progress_percent: operation.progress_percent,
+        eta_millis: eta,
         reason: operation.reason,
         epoch: Some(operation.epoch.into()),
         ..Default::default()
@@ -158,13 +174,25 @@ pub(super) fn operation_to(operation: OperationPicture) -> wire::OperationRow {
 }
 
 pub(super) fn operation_from(row: wire::OperationRow) -> Result<OperationPicture> {
-    if row.kind != i32::from(wire::OperationKind::MovePeers) {
-        return Err(unknown("OperationRow", "kind", row.kind));
-    }
+    let peers = all(row.goal_peers, Peer::try_from)?;
+    let (peers, leader) = match wire::OperationKind::try_from(row.kind) {
+        Ok(wire::OperationKind::MovePeers) => (peers, None),
+        Ok(wire::OperationKind::TransferLeader) => {
+            (Vec::new(), Some(*convert::required(peers.first(), "OperationRow", "goal_peers")?))
+        }
+        Ok(
+            wire::OperationKind::Unspecified
+            | wire::OperationKind::Split
+            | wire::OperationKind::Scatter
+            | wire::OperationKind::Drain,
+        )
+        | Err(_) => return Err(unknown("OperationRow", "kind", row.kind)),
+    };
     let state = match wire::OperationState::try_from(row.state) {
         Ok(wire::OperationState::Running) => OperationState::Running,
         Ok(wire::OperationState::Done) => OperationState::Done,
-        Ok(wire::OperationState::Cancelled | wire::OperationState::Failed) => OperationState::Cancelled,
+        Ok(wire::OperationState::Cancelled) => OperationState::Cancelled,
+        Ok(wire::OperationState::Failed) => OperationState::Failed,
         Ok(wire::OperationState::Unspecified) | Err(_) => {
             return Err(unknown("OperationRow", "state", row.state));
         }
@@ -173,10 +201,13 @@ pub(super) fn operation_from(row: wire::OperationRow) -> Result<OperationPicture
         id: convert::non_zero(row.id, "OperationRow", "id")?,
         region_id: RegionId(convert::non_zero(row.region_id, "OperationRow", "region_id")?),
         state,
-        peers: all(row.goal_peers, Peer::try_from)?,
+        peers,
+        leader,
         epoch: row.epoch.map(Epoch::from).unwrap_or_default(),
         created: WallTime(row.created_at_millis),
+        deadline: WallTime(row.deadline_at_millis),
         progress_percent: row.progress_percent,
+        eta: (row.eta_millis != 0).then(|| Duration::from_millis(row.eta_millis)),
         reason: row.reason,
     })
 }

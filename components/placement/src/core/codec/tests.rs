@@ -2,8 +2,8 @@ use types::{ClusterId, Epoch, Incarnation, PeerRole};
 
 use super::*;
 use crate::core::{
-    api::OperationState,
-    operation::Operation,
+    api::{ChangeRequest, OperationState, RegionChange},
+    operation::{Aim, Operation, Seen},
     record::{KeyMode, Settings, StoreRecord, StoreState},
 };
 
@@ -43,6 +43,7 @@ fn settings() -> Settings {
         cluster_version: 1,
         created: WallTime(77),
         voter_count: 3,
+        is_balancing: false,
     }
 }
 
@@ -50,10 +51,24 @@ fn operation() -> Operation {
     Operation {
         id: 1_500,
         region_id: RegionId(7),
-        peers: vec![region(7).peers[0]],
+        aim: Aim::Peers(vec![region(7).peers[0]]),
         epoch: Epoch::FIRST,
         created: WallTime(8),
+        deadline: WallTime(9_000),
     }
+}
+
+fn transfer() -> Operation {
+    Operation { aim: Aim::Leader(region(7).peers[0]), ..operation() }
+}
+
+fn change(change: RegionChange) -> PlacementCall {
+    PlacementCall::ChangeRegion(ChangeRequest {
+        epoch: Some(Epoch { conf_version: 3, version: 4 }),
+        change_id: 1_700,
+        deadline: Some(std::time::Duration::from_millis(77)),
+        ..ChangeRequest::new(RegionId(3), change)
+    })
 }
 
 fn route(id: u64) -> RegionRoute {
@@ -71,7 +86,15 @@ fn rows_come_back() {
     assert_eq!(decode_settings(&encode_settings(&settings())), Ok(settings()));
     assert_eq!(decode_store(&encode_store(&record(1))), Ok(record(1)));
     assert_eq!(decode_region(&encode_region(&region(2))), Ok(region(2)));
-    assert_eq!(decode_operation(&encode_operation(&operation())), Ok(operation()));
+    for operation in [operation(), transfer()] {
+        let picture = operation.picture(WallTime(108), Some(&region(7)), Seen::default());
+        let row = decode_operation(&encode_operation(picture.clone()));
+        assert_eq!(row, Ok(picture.clone()));
+        assert_eq!(Operation::try_from(picture.clone()), Ok(operation));
+        let ended = OperationPicture { state: OperationState::Failed, ..picture };
+        let row = decode_operation(&encode_operation(ended.clone())).unwrap();
+        assert_eq!(Operation::try_from(row), Err(ended), "what has ended does not run again");
+    }
 }
 
 #[test]
@@ -105,7 +128,18 @@ fn requests_come_back() {
         PlacementCall::GetAllStores { is_without_removed: false },
         PlacementCall::AllocateIds { count: 6 },
         PlacementCall::RegisterStore { record: record(0) },
-        PlacementCall::MovePeers { region_id: RegionId(3), store_ids: vec![StoreId(1), StoreId(2)] },
+        change(RegionChange::SetStores(vec![StoreId(1), StoreId(2)])),
+        change(RegionChange::AddPeer(StoreId(1))),
+        change(RegionChange::RemovePeer(StoreId(1))),
+        change(RegionChange::MovePeer { from: StoreId(1), to: StoreId(2) }),
+        change(RegionChange::PromoteLearner(StoreId(1))),
+        PlacementCall::ChangeRegion(ChangeRequest::new(
+            RegionId(3),
+            RegionChange::TransferLeader(StoreId(1)),
+        )),
+        PlacementCall::SetStoreState { store_id: StoreId(4), state: StoreState::Draining },
+        PlacementCall::ChangeSettings { is_balancing: Some(false) },
+        PlacementCall::ChangeSettings { is_balancing: None },
         PlacementCall::CancelOperation { operation_id: 9 },
         PlacementCall::GetOperation { region_id: RegionId(3) },
         PlacementCall::ListOperations,
@@ -129,13 +163,14 @@ fn responses_come_back() {
         placement_term: Term(4),
         number: 5,
         is_full_wanted: true,
-        goals: vec![goal],
+        goals: vec![goal, transfer().goal(&region(7), Term(4))],
         wanted: vec![KeyRange::new("a", "m"), KeyRange::ALL],
         stores: vec![record(1), record(2)],
         settings: Some(settings()),
     };
-    let mut ended = operation().picture(None, "because".to_owned());
-    ended.state = OperationState::Cancelled;
+    let running = operation().picture(WallTime(20), Some(&region(7)), Seen::default());
+    let mut ended = transfer().picture(WallTime(20), None, Seen::default());
+    (ended.state, ended.reason) = (OperationState::Cancelled, "because".to_owned());
     let answers = [
         PlacementAnswer::Timestamp(Timestamp { physical_ms: 1 << 40, logical: 77 }),
         PlacementAnswer::Region(None),
@@ -148,7 +183,7 @@ fn responses_come_back() {
         PlacementAnswer::Ids { first_id: 1_003, count: 10 },
         PlacementAnswer::Registered { store_id: StoreId(4), settings: settings(), stores: vec![record(4)] },
         PlacementAnswer::OperationStarted { operation_id: 5 },
-        PlacementAnswer::Operations(vec![operation().picture(Some(&region(7)), String::new()), ended]),
+        PlacementAnswer::Operations(vec![running, ended]),
         PlacementAnswer::Done,
     ];
     let errors = [
@@ -161,6 +196,8 @@ fn responses_come_back() {
         api::Error::StoreRemoved(StoreId(6)),
         api::Error::RegionNotFound(RegionId(7)),
         api::Error::OperationNotFound(8),
+        api::Error::EpochNotMatch { region_id: RegionId(7), current: Epoch { conf_version: 1, version: 2 } },
+        api::Error::Changing { region_id: RegionId(7), operation_id: 9, stage: "s".to_owned() },
     ];
     let previous = [
         Response::Previous { previous: None, current: route(2) },

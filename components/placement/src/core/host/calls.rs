@@ -56,9 +56,19 @@ impl Serving {
                 self.waiting.registrations.push_back((Some(caller), record));
                 return Ok(Reply::Later);
             }
-            PlacementCall::MovePeers { region_id, store_ids } => {
-                check_room(self.waiting.moves.len())?;
-                self.waiting.moves.push_back((caller, region_id, store_ids));
+            PlacementCall::ChangeRegion(request) => {
+                check_room(self.waiting.changes.len())?;
+                self.waiting.changes.push_back((caller, request));
+                return Ok(Reply::Later);
+            }
+            PlacementCall::SetStoreState { store_id, state } => {
+                check_room(self.waiting.states.len())?;
+                self.waiting.states.push_back((caller, store_id, state));
+                return Ok(Reply::Later);
+            }
+            PlacementCall::ChangeSettings { is_balancing } => {
+                check_room(self.waiting.settings.len())?;
+                self.waiting.settings.push_back((caller, is_balancing));
                 return Ok(Reply::Later);
             }
             PlacementCall::CancelOperation { operation_id } => {

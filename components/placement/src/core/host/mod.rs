@@ -12,6 +12,7 @@
 //! its rows anew, so its rows are never a guess. Leaders, loads and who was heard when are soft state, and survive that.
 
 mod calls;
+mod changes;
 mod operations;
 mod reports;
 mod serving;
@@ -22,6 +23,7 @@ use std::collections::VecDeque;
 
 use actor::Now;
 use bytes::Bytes;
+use telemetry::names;
 use types::{ClusterId, Instant, PlacementTxn, Region, StoreId, Term};
 
 pub use self::serving::LoadError;
@@ -270,8 +272,7 @@ impl Host {
         }
     }
 
-    fn serve(&mut self, now: Now, mut serving: Serving) {
-        serving.keep_ended(std::mem::take(&mut self.soft.ended));
+    fn serve(&mut self, now: Now, serving: Serving) {
         if serving.settings.is_some() {
             serving.announce(&mut self.effects);
         }
@@ -298,9 +299,8 @@ impl Host {
         match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Idle | Phase::Loading(_) => {}
             Phase::Serving(serving) => {
-                let (waiting, ended) = serving.into_waiting();
-                self.soft.ended = ended;
-                callers.extend(waiting);
+                metrics::gauge!(names::PLACEMENT_OPERATIONS_RUNNING).set(0.0);
+                callers.extend(serving.into_waiting());
             }
         }
         for caller in callers {
@@ -310,5 +310,7 @@ impl Host {
     }
 }
 
+#[cfg(test)]
+mod change_tests;
 #[cfg(test)]
 mod tests;

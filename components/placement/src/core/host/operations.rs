@@ -1,18 +1,22 @@
-//! Operations at the host: begun for the scheduler or an operator, told to leaders as goals, ended when a leader reports
-//! the goal, or when they cannot go on.
+//! Operations at the host: begun for the scheduler, told to leaders as goals, ended when a leader reports the goal, or
+//! when they cannot go on.
+
+use std::collections::BTreeMap;
 
 use actor::Now;
-use std::collections::BTreeMap;
-use types::{Peer, PeerId, PeerRole, Region, RegionId, StoreId};
+use telemetry::names;
+use types::{Peer, PeerId, PeerRole, Region, RegionId, StoreId, WallTime};
 
 use super::{Effect, HostConfig, serving::Serving, soft::Soft, transact::Ending};
 use crate::core::{
     api::{Error, OperationPicture, OperationState},
-    limits::OPERATIONS_RUNNING_MAX,
-    operation::{Goal, Operation},
+    limits::{
+        OPERATION_DEADLINE, OPERATION_STALLED_AFTER, OPERATIONS_RUNNING_MAX, STORE_FULL_BELOW_PERCENT,
+        TRANSFER_DEADLINE,
+    },
+    operation::{Aim, Goal, Operation, Seen},
     protocol::{ReportAnswer, Response},
-    record::StoreState,
-    scheduler::{Picture, StoreSummary, Wish, schedule},
+    scheduler::{Picture, RegionSummary, StoreSummary, Wish, WishAim, schedule},
 };
 
 impl Serving {
@@ -28,7 +32,7 @@ impl Serving {
         }
         let wishes = schedule(self.picture(now, config, soft));
         for wish in wishes {
-            match self.draft(now, &wish, soft) {
+            match self.draft(now, &wish, 0, None, soft) {
                 Ok(Some(operation)) => self.waiting.drafts.push(operation),
                 Ok(None) => {
                     // Ids come with the next transaction.
@@ -42,58 +46,26 @@ impl Serving {
         }
     }
 
-    /// The operation that an operator asked for; `None` until there are ids for it.
-    pub(super) fn draft_move(
-        &mut self,
-        now: Now,
-        region_id: RegionId,
-        store_ids: &[StoreId],
-        soft: &Soft,
-    ) -> Result<Option<Operation>, Error> {
-        let mut store_ids = store_ids.to_vec();
-        store_ids.sort_unstable();
-        let has_twice = store_ids.windows(2).any(|pair| pair[0] == pair[1]);
-        if store_ids.is_empty() || has_twice {
-            return Err(Error::Invalid("name at least one store, and each store once".to_owned()));
-        }
-        for id in &store_ids {
-            let record = self.registry.find(*id).ok_or(Error::StoreNotFound(*id))?;
-            if record.state == StoreState::Removed {
-                return Err(Error::StoreRemoved(*id));
-            }
-            if !soft.is_live(now, *id) {
-                return Err(Error::Invalid(format!(
-                    "store {id} has not been heard for a while: no peer can move there"
-                )));
-            }
-        }
-        if self.operations.running_count() + self.waiting.drafts.len() >= OPERATIONS_RUNNING_MAX {
-            return Err(Error::Busy { reason: format!("{OPERATIONS_RUNNING_MAX} operations are running") });
-        }
-        self.draft(now, &Wish { region_id, store_ids }, soft)
-    }
-
     /// Ends what is done, or cannot go on.
-    pub(super) fn end_operations(&mut self, now: Now, soft: &Soft) {
+    pub(super) fn end_operations(&mut self, now: Now, soft: &mut Soft) {
         if self.in_flight.is_some() {
             return;
         }
+        metrics::gauge!(names::PLACEMENT_OPERATIONS_RUNNING).set(self.operations.running_count() as f64);
         for operation in self.operations.running() {
-            let region = self.find_region(soft, operation.region_id);
-            let is_live = |id| soft.may_be_live(now, id);
-            let (state, reason) = match region {
-                Some(region) if operation.is_done(region) => (OperationState::Done, String::new()),
-                Some(region) => match operation.find_lost_target(region, is_live) {
-                    Some(id) if !is_joint(region) => {
-                        (OperationState::Cancelled, format!("store {id} has not been heard for a while"))
-                    }
-                    Some(_) | None => continue,
-                },
-                // Its leader has not reported yet.
-                None if operation.region_id == RegionId::PLACEMENT => continue,
-                None => (OperationState::Cancelled, "the region is gone".to_owned()),
+            let region = match operation.region_id {
+                RegionId::PLACEMENT => soft.placement_group.clone(),
+                id => self.directory.find_by_id(id).cloned(),
             };
-            self.waiting.endings.push(Ending { id: operation.id, state, reason });
+            let ended = match region {
+                Some(region) => how_ended(now, operation, &region, soft),
+                // Its leader has not reported yet.
+                None if operation.region_id == RegionId::PLACEMENT => None,
+                None => Some((OperationState::Failed, "the region is gone".to_owned())),
+            };
+            if let Some((state, reason)) = ended {
+                self.waiting.endings.push(Ending { id: operation.id, state, reason });
+            }
         }
     }
 
@@ -128,14 +100,28 @@ impl Serving {
     }
 
     /// The goal for a region's leader, and where that is: if the region has an operation, is not joint (its leader goes
-    /// on by itself then), and every store of the goal is live.
+    /// on by itself then), and every store of the goal is live. Without an operation, and where one was given up lately:
+    /// to stay as it is, under that one's name.
     pub(super) fn goal_for(&self, now: Now, region_id: RegionId, soft: &Soft) -> Option<(StoreId, Goal)> {
-        let operation = self.operations.find_by_region(region_id)?;
         let region = self.find_region(soft, region_id)?;
         let store_id = soft.leader_store(region)?;
-        let is_possible = !is_joint(region)
-            && !operation.is_done(region)
-            && operation.peers.iter().all(|peer| soft.is_live(now, peer.store_id));
+        if is_joint(region) {
+            return None;
+        }
+        let Some(operation) = self.operations.find_by_region(region_id) else {
+            let operation_id = soft.stopped_change(now, region_id)?;
+            let goal = Goal {
+                region_id,
+                epoch: region.epoch,
+                peers: region.peers.clone(),
+                leader: None,
+                operation_id,
+                placement_term: self.term,
+            };
+            return Some((store_id, goal));
+        };
+        let is_possible = !operation.is_done(region, soft.seen(region))
+            && operation.store_ids().all(|store_id| soft.is_live(now, store_id));
         is_possible.then(|| (store_id, operation.goal(region, self.term)))
     }
 
@@ -158,98 +144,226 @@ impl Serving {
         all
     }
 
-    fn picture_of(&self, now: Now, operation: &Operation, soft: &Soft) -> OperationPicture {
-        let region = self.find_region(soft, operation.region_id);
-        let reason = match region {
-            None => "the region's leader has not reported yet".to_owned(),
-            Some(region) if soft.leader_store(region).is_none() => {
-                "the region has no known leader".to_owned()
-            }
-            Some(_) => match operation.peers.iter().find(|peer| !soft.is_live(now, peer.store_id)) {
-                Some(peer) => format!("store {} has not been heard for a while", peer.store_id),
-                None => String::new(),
-            },
+    pub(super) fn picture_of(&self, now: Now, operation: &Operation, soft: &Soft) -> OperationPicture {
+        let Some(region) = self.find_region(soft, operation.region_id) else {
+            let reason = "the region's leader has not reported yet".to_owned();
+            let picture = operation.picture(now.wall, None, Seen::default());
+            return OperationPicture { reason, ..picture };
         };
-        operation.picture(region, reason)
+        let picture = operation.picture(now.wall, Some(region), soft.seen(region));
+        match operation.store_ids().find(|store_id| !soft.is_live(now, *store_id)) {
+            Some(id) => {
+                OperationPicture { reason: format!("store {id} has not been heard for a while"), ..picture }
+            }
+            None => picture,
+        }
     }
 
     /// Makes an operation of a wish. `Ok(None)`: there are not enough ids; more are wanted from now on.
-    fn draft(&mut self, now: Now, wish: &Wish, soft: &Soft) -> Result<Option<Operation>, Error> {
+    pub(super) fn draft(
+        &mut self,
+        now: Now,
+        wish: &Wish,
+        change_id: u64,
+        time: Option<std::time::Duration>,
+        soft: &Soft,
+    ) -> Result<Option<Operation>, Error> {
         let region = self.find_region(soft, wish.region_id).ok_or(Error::RegionNotFound(wish.region_id))?;
-        let is_busy = self.operations.find_by_region(wish.region_id).is_some()
-            || self.waiting.drafts.iter().any(|draft| draft.region_id == wish.region_id);
-        if is_busy || is_joint(region) {
-            return Err(Error::Busy { reason: format!("region {} is changing already", wish.region_id) });
-        }
-        let epoch = region.epoch;
-        let existing: Vec<Option<Peer>> = wish.store_ids.iter().map(|id| region.find_peer_on(*id)).collect();
-        let new_count = existing.iter().filter(|peer| peer.is_none()).count() as u64;
-        let Some(first_id) = self.ids.own.take(new_count + 1) else {
-            self.ids.is_short = true;
-            return Ok(None);
+        self.check_free(now, region, soft)?;
+        let region = region.clone();
+        let own_id = u64::from(change_id == 0);
+        let (aim, default_time) = match &wish.aim {
+            WishAim::Voters(store_ids) => {
+                let existing: Vec<Option<Peer>> =
+                    store_ids.iter().map(|id| region.find_peer_on(*id)).collect();
+                let new_count = existing.iter().filter(|peer| peer.is_none()).count() as u64;
+                let Some(first_id) = self.take_ids(new_count + own_id) else { return Ok(None) };
+                let mut new_ids = first_id..;
+                let id = if change_id == 0 { new_ids.next().unwrap_or(0) } else { change_id };
+                let peers = voters(store_ids, existing, new_ids);
+                ((id, Aim::Peers(peers)), OPERATION_DEADLINE)
+            }
+            WishAim::Leader(store_id) => {
+                let peer = region.find_peer_on(*store_id).ok_or_else(|| no_peer(region.id, *store_id))?;
+                let Some(first_id) = self.take_ids(own_id) else { return Ok(None) };
+                let id = if change_id == 0 { first_id } else { change_id };
+                ((id, Aim::Leader(peer)), TRANSFER_DEADLINE)
+            }
         };
-        let mut new_ids = first_id + 1..;
-        let mut peers: Vec<Peer> = wish
-            .store_ids
-            .iter()
-            .zip(existing)
-            .map(|(store_id, peer)| Peer {
-                id: peer.map_or_else(|| PeerId(new_ids.next().unwrap_or(0)), |peer| peer.id),
-                store_id: *store_id,
-                role: PeerRole::Voter,
-            })
-            .collect();
-        peers.sort_unstable_by_key(|peer| peer.id);
-        Ok(Some(Operation { id: first_id, region_id: wish.region_id, peers, epoch, created: now.wall }))
+        let time_ms = u64::try_from(time.unwrap_or(default_time).as_millis()).unwrap_or(u64::MAX);
+        Ok(Some(Operation {
+            id: aim.0,
+            region_id: region.id,
+            aim: aim.1,
+            epoch: region.epoch,
+            created: now.wall,
+            deadline: WallTime(now.wall.0.saturating_add(time_ms)),
+        }))
+    }
+
+    /// Refuses a region that is changing.
+    pub(super) fn check_free(&self, now: Now, region: &Region, soft: &Soft) -> Result<(), Error> {
+        let draft = self.waiting.drafts.iter().find(|draft| draft.region_id == region.id);
+        if let Some(operation) = self.operations.find_by_region(region.id).or(draft) {
+            return Err(Error::Changing {
+                region_id: region.id,
+                operation_id: operation.id,
+                stage: self.picture_of(now, operation, soft).reason,
+            });
+        }
+        if is_joint(region) {
+            return Err(Error::Busy {
+                reason: format!("region {} is leaving a joint configuration", region.id),
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether nearly nothing is free on a store's device.
+    pub(super) fn is_full(soft: &Soft, id: StoreId) -> bool {
+        soft.stores.get(&id).is_some_and(|store| {
+            let load = store.load;
+            load.capacity_bytes > 0
+                && u128::from(load.available_bytes) * 100
+                    < u128::from(load.capacity_bytes) * u128::from(STORE_FULL_BELOW_PERCENT)
+        })
+    }
+
+    fn take_ids(&mut self, count: u64) -> Option<u64> {
+        if count == 0 {
+            return Some(0);
+        }
+        let first_id = self.ids.own.take(count);
+        self.ids.is_short |= first_id.is_none();
+        first_id
     }
 
     fn picture<'a>(&'a self, now: Now, config: &HostConfig, soft: &'a Soft) -> Picture<'a> {
-        let mut stores: BTreeMap<StoreId, StoreSummary> = self
-            .registry
-            .records()
-            .map(|record| {
-                let is_live = soft.is_live(now, record.id);
-                (record.id, StoreSummary { is_live, state: record.state, ..StoreSummary::default() })
-            })
-            .collect();
-        let all = self.directory.regions().chain(soft.placement_group.as_ref());
-        for peer in all.flat_map(|region| &region.peers) {
-            if let Some(store) = stores.get_mut(&peer.store_id) {
-                store.peer_count += 1;
-            }
+        let summary = |id: StoreId, state| StoreSummary {
+            is_live: soft.is_live(now, id),
+            is_full: Self::is_full(soft, id),
+            state,
+            ..StoreSummary::default()
+        };
+        let mut stores: BTreeMap<StoreId, StoreSummary> =
+            self.registry.records().map(|record| (record.id, summary(record.id, record.state))).collect();
+        for region in self.directory.regions().chain(soft.placement_group.as_ref()) {
+            count_region(&mut stores, region, self.operations.find_by_region(region.id), soft);
         }
-        let mut group_changing = None;
-        for operation in self.operations.running() {
-            if operation.region_id == RegionId::PLACEMENT {
-                group_changing = Some(now.wall.0.saturating_sub(operation.created.0));
-            }
-            let region = self.find_region(soft, operation.region_id);
-            for peer in &operation.peers {
-                if region.is_none_or(|region| {
-                    region.find_peer(peer.id).is_none_or(|peer| peer.role != PeerRole::Voter)
-                }) && let Some(store) = stores.get_mut(&peer.store_id)
-                {
-                    store.arriving_count += 1;
-                    // A learner is counted as a peer already.
-                    store.peer_count +=
-                        usize::from(region.is_none_or(|region| region.find_peer(peer.id).is_none()));
-                }
-            }
-        }
+        let group_operation = self.operations.find_by_region(RegionId::PLACEMENT);
+        let group_changing = group_operation.map(|operation| now.wall.0.saturating_sub(operation.created.0));
         let is_free = |region: &&Region| self.operations.find_by_region(region.id).is_none();
+        let transfers = self.operations.running().filter(|operation| matches!(operation.aim, Aim::Leader(_)));
+        let settings = self.settings;
         Picture {
             stores,
             placement_group: soft.placement_group.as_ref(),
             placement_group_changing: group_changing.map(std::time::Duration::from_millis),
-            regions: self.directory.regions().filter(is_free).collect(),
-            voter_count: self
-                .settings
+            regions: self
+                .directory
+                .regions()
+                .filter(is_free)
+                .map(|region| RegionSummary {
+                    region,
+                    leader: soft.leader_store(region),
+                    is_healthy: soft.is_healthy(region),
+                })
+                .collect(),
+            voter_count: settings
                 .and_then(|settings| usize::try_from(settings.voter_count).ok())
                 .unwrap_or(1),
+            is_balancing: settings.is_some_and(|settings| settings.is_balancing),
             budget: OPERATIONS_RUNNING_MAX.saturating_sub(self.operations.running_count()),
+            transfers_running: transfers.count(),
             seed: config.seed,
         }
     }
+}
+
+/// How an operation ends, if it does now.
+fn how_ended(
+    now: Now,
+    operation: &Operation,
+    region: &Region,
+    soft: &mut Soft,
+) -> Option<(OperationState, String)> {
+    let seen = soft.seen(region);
+    if operation.is_done(region, seen) {
+        return Some((OperationState::Done, String::new()));
+    }
+    let progress = (operation.progress_percent(Some(region), seen), region.epoch);
+    let stage = operation.stage(region, seen);
+    let since = soft.note_progress(now, operation.id, progress);
+    if is_joint(region) {
+        return None;
+    }
+    let reason = if let Some(id) = operation.find_lost_target(region, |id| soft.may_be_live(now, id)) {
+        format!("store {id} has not been heard for a while, or has no voter any more")
+    } else if now.wall >= operation.deadline {
+        format!("its time is over: {stage}")
+    } else if now.monotonic.since(since) >= OPERATION_STALLED_AFTER {
+        format!("nothing has happened for {OPERATION_STALLED_AFTER:?}: {stage}")
+    } else {
+        return None;
+    };
+    Some((OperationState::Failed, reason))
+}
+
+/// Counts a region for its stores as it will be when its operation has ended.
+fn count_region(
+    stores: &mut BTreeMap<StoreId, StoreSummary>,
+    region: &Region,
+    operation: Option<&Operation>,
+    soft: &Soft,
+) {
+    let leader = match operation.map(|operation| &operation.aim) {
+        Some(Aim::Leader(peer)) => Some(peer.store_id),
+        Some(Aim::Peers(_)) | None => soft.leader_store(region),
+    };
+    if region.id != RegionId::PLACEMENT
+        && let Some(store) = leader.and_then(|id| stores.get_mut(&id))
+    {
+        store.leader_count += 1;
+    }
+    let aim = match operation.map(|operation| &operation.aim) {
+        Some(Aim::Peers(peers)) => peers.as_slice(),
+        Some(Aim::Leader(_)) | None => region.peers.as_slice(),
+    };
+    for peer in aim {
+        if let Some(store) = stores.get_mut(&peer.store_id) {
+            store.peer_count += 1;
+            let votes = region.find_peer(peer.id).is_some_and(|peer| peer.role == PeerRole::Voter);
+            store.arriving_count += usize::from(!votes && operation.is_some());
+        }
+    }
+    for peer in &region.peers {
+        let is_leaving = aim.iter().all(|other| other.id != peer.id);
+        if let Some(store) = stores.get_mut(&peer.store_id).filter(|_| is_leaving) {
+            store.leaving_count += 1;
+        }
+    }
+}
+
+fn voters(
+    store_ids: &[StoreId],
+    existing: Vec<Option<Peer>>,
+    mut new_ids: impl Iterator<Item = u64>,
+) -> Vec<Peer> {
+    let mut peers: Vec<Peer> = store_ids
+        .iter()
+        .zip(existing)
+        .map(|(store_id, peer)| Peer {
+            id: peer.map_or_else(|| PeerId(new_ids.next().unwrap_or(0)), |peer| peer.id),
+            store_id: *store_id,
+            role: PeerRole::Voter,
+        })
+        .collect();
+    peers.sort_unstable_by_key(|peer| peer.id);
+    peers
+}
+
+pub(super) fn no_peer(region_id: RegionId, store_id: StoreId) -> Error {
+    Error::Invalid(format!("region {region_id} has no peer on store {store_id}"))
 }
 
 fn is_joint(region: &Region) -> bool {

@@ -1,7 +1,8 @@
 //! Reports of stores: soft state, and the source of every change of the directory.
 
 use actor::Now;
-use types::{Region, RegionId, StoreId};
+use telemetry::names;
+use types::{Epoch, Region, RegionId, StoreId};
 
 use super::{
     Effect,
@@ -29,6 +30,7 @@ impl Serving {
             // It may be what a region waits for.
             self.timers.schedule_at = now.monotonic;
         }
+        metrics::counter!(names::PLACEMENT_REPORTS).increment(report.leads.len() as u64);
         let is_in_sequence = self.take_store_soft(now, from, &report, soft);
         self.refresh_row(&report.record);
         if report.is_full {
@@ -36,7 +38,8 @@ impl Serving {
         }
         // What only brings what was asked for is not answered with the same question: the next heartbeat is.
         let is_answer = report.leads.is_empty() && !report.siblings.is_empty();
-        let mentioned: Vec<RegionId> = report.leads.iter().map(|lead| lead.region.id).collect();
+        let mentioned: Vec<(RegionId, Epoch)> =
+            report.leads.iter().map(|lead| (lead.region.id, lead.region.epoch)).collect();
         let mut is_complete = true;
         for lead in report.leads {
             is_complete &= self.take_descriptor(now, &lead.region, soft);
@@ -53,7 +56,9 @@ impl Serving {
         }
         let goals = mentioned
             .into_iter()
-            .filter_map(|region_id| self.goal_for(now, region_id, soft))
+            // A goal for the epoch that is just being replaced would be refused; with the new row's commit it is told.
+            .filter(|(id, epoch)| self.find_region(soft, *id).is_some_and(|region| region.epoch == *epoch))
+            .filter_map(|(region_id, _)| self.goal_for(now, region_id, soft))
             .filter(|(store_id, _)| *store_id == from)
             .map(|(_, goal)| goal)
             .collect();

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use actor::Now;
 use bytes::Bytes;
+use telemetry::names;
 use types::{Instant, KeyRange, Region, RegionId, StoreId, Term};
 
 use super::{
@@ -12,14 +13,14 @@ use super::{
     transact::{Ending, InFlight, Part},
 };
 use crate::core::{
-    api::{Error, PlacementAnswer, Timestamp},
+    api::{ChangeRequest, Error, OperationPicture, PlacementAnswer, Timestamp},
     codec,
     directory::{Directory, NotTiled},
     ids::IdBlock,
     limits::{GOAL_REPEAT_INTERVAL, SCHEDULE_INTERVAL},
     operation::{Operation, Operations},
     protocol::{Caller, Response},
-    record::{Settings, StoreRecord},
+    record::{Settings, StoreRecord, StoreState},
     registry::Registry,
     rows::{Mirror, RowKey, decode_number},
     tso::Tso,
@@ -94,7 +95,9 @@ pub(super) struct Waiting {
     pub(super) ids: VecDeque<(Caller, u64)>,
     /// Without caller: a store that reports another address, version or start than its row says.
     pub(super) registrations: VecDeque<(Option<Caller>, StoreRecord)>,
-    pub(super) moves: VecDeque<(Caller, RegionId, Vec<StoreId>)>,
+    pub(super) changes: VecDeque<(Caller, ChangeRequest)>,
+    pub(super) states: VecDeque<(Caller, StoreId, StoreState)>,
+    pub(super) settings: VecDeque<(Caller, Option<bool>)>,
     pub(super) cancels: VecDeque<(Caller, u64)>,
     /// Operations that the scheduler wants.
     pub(super) drafts: Vec<Operation>,
@@ -134,7 +137,7 @@ impl Serving {
             settings: loaded.settings,
             registry: Registry::new(loaded.records, loaded.addresses),
             directory: Directory::new(regions)?,
-            operations: Operations::default(),
+            operations: Operations::new(loaded.operations, loaded.ended),
             ids: HostIds { next_row: loaded.next_id, ..HostIds::default() },
             timestamps: Timestamps {
                 tso: Tso::new(loaded.bound_ms),
@@ -149,11 +152,6 @@ impl Serving {
                 repeat_goals_at: now.monotonic + GOAL_REPEAT_INTERVAL,
             },
         };
-        for operation in loaded.operations {
-            if serving.operations.find_by_region(operation.region_id).is_none() {
-                serving.operations.begin(operation);
-            }
-        }
         if serving.settings.is_none() {
             serving.waiting.is_directory_changed = false;
             serving.plan_bootstrap(config, now, local_regions);
@@ -213,23 +211,21 @@ impl Serving {
         }
     }
 
-    /// Everybody who waits, and the operations that ended.
-    pub(super) fn into_waiting(self) -> (Vec<Caller>, Operations) {
+    /// Everybody who waits.
+    pub(super) fn into_waiting(self) -> Vec<Caller> {
         let mut callers: Vec<Caller> = self.timestamps.waiting.iter().map(|(caller, _)| *caller).collect();
         let confirming = self.timestamps.confirming.into_iter().flat_map(|(_, given)| given);
         callers.extend(confirming.map(|(caller, _)| caller));
         callers.extend(self.waiting.ids.iter().map(|(caller, _)| *caller));
         callers.extend(self.waiting.registrations.iter().filter_map(|(caller, _)| *caller));
-        callers.extend(self.waiting.moves.iter().map(|(caller, ..)| *caller));
+        callers.extend(self.waiting.changes.iter().map(|(caller, _)| *caller));
+        callers.extend(self.waiting.states.iter().map(|(caller, ..)| *caller));
+        callers.extend(self.waiting.settings.iter().map(|(caller, _)| *caller));
         callers.extend(self.waiting.cancels.iter().map(|(caller, _)| *caller));
         callers.extend(
             self.in_flight.into_iter().flat_map(|in_flight| in_flight.parts).flat_map(Part::into_callers),
         );
-        (callers, self.operations)
-    }
-
-    pub(super) fn keep_ended(&mut self, ended: Operations) {
-        self.operations.keep_ended_of(ended);
+        callers
     }
 
     /// The descriptor of a region: the placement group's own, or a row.
@@ -260,6 +256,7 @@ impl Serving {
             None => true,
         });
         if !given.is_empty() {
+            metrics::counter!(names::PLACEMENT_TIMESTAMPS).increment(given.len() as u64);
             timestamps.confirming = Some((tag, given));
             effects.push(Effect::Confirm(tag));
         }
@@ -285,6 +282,7 @@ struct Loaded {
     addresses: Vec<(String, StoreId)>,
     regions: Vec<Region>,
     operations: Vec<Operation>,
+    ended: Vec<OperationPicture>,
     next_id: u64,
     bound_ms: u64,
 }
@@ -307,7 +305,11 @@ impl Loaded {
             RowKey::NextId => self.next_id = number()?,
             RowKey::Settings => self.settings = Some(codec::decode_settings(value).map_err(text)?),
             RowKey::Operation(_) => {
-                self.operations.push(codec::decode_operation(value).map_err(text)?);
+                let picture = codec::decode_operation(value).map_err(text)?;
+                match Operation::try_from(picture) {
+                    Ok(operation) => self.operations.push(operation),
+                    Err(picture) => self.ended.push(picture),
+                }
             }
             RowKey::Region(_) => self.regions.push(codec::decode_region(value).map_err(text)?),
             RowKey::Store(_) => self.records.push(codec::decode_store(value).map_err(text)?),

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use actor::Now;
-use types::{Incarnation, Instant, Peer, PeerId, Region, RegionId, StoreId, Term, WallTime};
+use types::{Epoch, Incarnation, Instant, Peer, PeerId, Region, RegionId, StoreId, Term, WallTime};
 
 use crate::core::{
-    api::RegionRoute,
-    limits::{SOFT_STATE_WAIT, STORE_LIVE_WITHIN},
-    operation::Operations,
+    api::{OperationPicture, OperationState, RegionRoute},
+    limits::{SOFT_STATE_WAIT, STOP_REPEAT, STORE_LIVE_WITHIN},
+    operation::Seen,
     protocol::LeaderReport,
     record::{StoreLoad, StorePicture, StoreRecord, StoreState},
 };
@@ -24,8 +24,10 @@ pub(super) struct Soft {
     leaders: BTreeMap<RegionId, LeaderSoft>,
     /// The placement group's own descriptor.
     pub(super) placement_group: Option<Region>,
-    /// Operations that ended, while the rows are read again.
-    pub(super) ended: Operations,
+    /// Operations that run: how far they were, and since when.
+    progress: BTreeMap<u64, (Progress, Instant)>,
+    /// Changes of peers that were given up: their leaders may still be at it.
+    stopped: BTreeMap<RegionId, (u64, Instant)>,
 }
 
 /// What a store reported of itself.
@@ -40,6 +42,9 @@ pub(super) struct StoreSoft {
     /// Everything must be reported anew.
     pub(super) is_full_wanted: bool,
 }
+
+/// What counts as having come further.
+pub(super) type Progress = (u32, Epoch);
 
 #[derive(Clone, Debug)]
 struct LeaderSoft {
@@ -103,6 +108,44 @@ impl Soft {
     /// A region is no more.
     pub(super) fn forget_region(&mut self, region_id: RegionId) {
         self.leaders.remove(&region_id);
+    }
+
+    /// What is known of a region beside its descriptor.
+    pub(super) fn seen(&self, region: &Region) -> Seen<'_> {
+        match self.leader_of(region) {
+            Some(leader) => Seen { leader: Some(leader.peer.id), pending_peers: &leader.pending_peers },
+            None => Seen::default(),
+        }
+    }
+
+    /// Whether a region's leader counts on every peer.
+    pub(super) fn is_healthy(&self, region: &Region) -> bool {
+        self.leader_of(region)
+            .is_some_and(|leader| leader.down_peers.is_empty() && leader.pending_peers.is_empty())
+    }
+
+    /// Notes how far an operation is; returns since when.
+    pub(super) fn note_progress(&mut self, now: Now, id: u64, progress: Progress) -> Instant {
+        let (known, since) = self.progress.entry(id).or_insert((progress, now.monotonic));
+        if *known != progress {
+            (*known, *since) = (progress, now.monotonic);
+        }
+        *since
+    }
+
+    /// An operation has ended.
+    pub(super) fn end_operation(&mut self, now: Now, picture: &OperationPicture) {
+        self.progress.remove(&picture.id);
+        self.stopped.retain(|_, (_, at)| now.monotonic.since(*at) < STOP_REPEAT);
+        if picture.state != OperationState::Done && picture.leader.is_none() {
+            self.stopped.insert(picture.region_id, (picture.id, now.monotonic));
+        }
+    }
+
+    /// The change of a region's peers that was given up lately.
+    pub(super) fn stopped_change(&self, now: Now, region_id: RegionId) -> Option<u64> {
+        let (id, at) = self.stopped.get(&region_id)?;
+        (now.monotonic.since(*at) < STOP_REPEAT).then_some(*id)
     }
 
     /// A row with what is known of its leader.

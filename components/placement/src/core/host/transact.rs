@@ -4,17 +4,18 @@ use std::collections::VecDeque;
 
 use actor::Now;
 use bytes::Bytes;
+use telemetry::names;
 use types::{Region, RegionId, StoreId};
 
 use super::{Effect, HostConfig, Tag, serving::Serving, soft::Soft};
 use crate::core::{
-    api::{Error, OperationState, PlacementAnswer},
+    api::{Error, OperationPicture, OperationState, PlacementAnswer},
     bootstrap::first_free_id,
     codec,
     directory::Replacement,
     ids::IdBlock,
     limits::{ID_LEASE_COUNT, ID_LEASE_LOW, TXN_BYTES_MAX},
-    operation::Operation,
+    operation::{Aim, Operation, Seen},
     protocol::{Caller, Response},
     record::Settings,
     registry::{Change, Verdict},
@@ -64,12 +65,16 @@ pub(super) enum Part {
         /// Who registers, and the id.
         caller: Option<(Caller, StoreId)>,
     },
+    /// What is intended with a store.
+    StoreState(Change, Caller),
+    /// What is true of the cluster.
+    Settings(Settings, Caller),
     /// Rows of the directory.
     Directory(Vec<Replacement>),
     /// An operation begins.
     Begin(Operation, Option<Caller>),
-    /// An operation ends.
-    End(Ending, Option<Caller>),
+    /// An operation ends like this, and older ones are forgotten.
+    End(Box<OperationPicture>, Vec<u64>, Option<Caller>),
 }
 
 /// How an operation ends.
@@ -87,7 +92,8 @@ impl Part {
             Part::Bootstrap | Part::Bound(_) | Part::Directory(_) => Vec::new(),
             Part::Ids { grants, .. } => grants.into_iter().map(|(caller, ..)| caller).collect(),
             Part::Stores { caller, .. } => caller.map(|(caller, _)| caller).into_iter().collect(),
-            Part::Begin(_, caller) | Part::End(_, caller) => caller.into_iter().collect(),
+            Part::Begin(_, caller) | Part::End(_, _, caller) => caller.into_iter().collect(),
+            Part::StoreState(_, caller) | Part::Settings(_, caller) => vec![caller],
         }
     }
 }
@@ -120,6 +126,7 @@ impl Serving {
             cluster_version: CLUSTER_VERSION,
             created: now.wall,
             voter_count: VOTER_COUNT,
+            is_balancing: true,
         };
         let record = &config.record;
         let next_id = first_free_id(record.id, local_regions);
@@ -148,6 +155,7 @@ impl Serving {
         };
         in_flight.tag = Some(tag);
         let txn = self.mirror.transaction(self.term, &in_flight.writes);
+        metrics::counter!(names::PLACEMENT_TRANSACTIONS).increment(1);
         effects.push(Effect::Propose(tag, txn));
     }
 
@@ -155,7 +163,7 @@ impl Serving {
     pub(super) fn on_committed(&mut self, now: Now, soft: &mut Soft, effects: &mut Vec<Effect>) -> bool {
         let Some(in_flight) = self.in_flight.take() else { return true };
         self.mirror.commit(in_flight.writes);
-        let mut begun = Vec::new();
+        let mut told = Vec::new();
         for part in in_flight.parts {
             match part {
                 Part::Bootstrap => return false,
@@ -165,26 +173,42 @@ impl Serving {
                 }
                 Part::Ids { next_row, own, grants } => self.commit_ids(next_row, own, grants, effects),
                 Part::Stores { change, caller } => self.commit_stores(now, change, caller, effects),
-                Part::Directory(replacements) => self.commit_directory(&replacements, soft),
+                Part::StoreState(change, caller) => {
+                    self.commit_stores(now, change, None, effects);
+                    respond(effects, Some(caller), PlacementAnswer::Done);
+                }
+                Part::Settings(settings, caller) => {
+                    self.settings = Some(settings);
+                    self.timers.schedule_at = now.monotonic;
+                    self.push_address_book(effects);
+                    respond(effects, Some(caller), PlacementAnswer::Done);
+                }
+                Part::Directory(replacements) => {
+                    let added = replacements.iter().flat_map(|replacement| &replacement.added);
+                    told.extend(added.map(|region| region.id));
+                    self.commit_directory(&replacements, soft);
+                }
                 Part::Begin(operation, caller) => {
-                    begun.push(operation.region_id);
+                    told.push(operation.region_id);
+                    let kind = match &operation.aim {
+                        Aim::Peers(_) => "move-peers",
+                        Aim::Leader(_) => "transfer-leader",
+                    };
+                    metrics::counter!(names::PLACEMENT_OPERATIONS, "kind" => kind).increment(1);
                     let answer = PlacementAnswer::OperationStarted { operation_id: operation.id };
                     respond(effects, caller, answer);
                     self.operations.begin(operation);
                 }
-                Part::End(ending, caller) => {
-                    let region_id = self.operations.find(ending.id).map(|operation| operation.region_id);
-                    let region = region_id.and_then(|id| match id {
-                        RegionId::PLACEMENT => soft.placement_group.as_ref(),
-                        id => self.directory.find_by_id(id),
-                    });
-                    self.operations.end(ending.id, ending.state, region, ending.reason);
+                Part::End(picture, forgotten, caller) => {
+                    told.push(picture.region_id);
+                    soft.end_operation(now, &picture);
+                    self.operations.end(*picture, &forgotten);
                     self.timers.schedule_at = now.monotonic;
                     respond(effects, caller, PlacementAnswer::Done);
                 }
             }
         }
-        self.push_goals(now, &begun, soft, effects);
+        self.push_goals(now, &told, soft, effects);
         true
     }
 
@@ -193,7 +217,9 @@ impl Serving {
         let mut draft = InFlight::new();
         self.gather_bound(now, &mut draft);
         self.gather_registration(now, &mut draft, soft, effects);
-        self.gather_endings(&mut draft, effects);
+        self.gather_store_states(now, &mut draft, soft, effects);
+        self.gather_settings(&mut draft);
+        self.gather_endings(now, &mut draft, soft, effects);
         self.gather_beginnings(now, &mut draft, soft, effects);
         self.gather_ids(&mut draft);
         self.gather_directory(&mut draft);
@@ -252,7 +278,46 @@ impl Serving {
         }
     }
 
-    fn gather_endings(&mut self, draft: &mut InFlight, effects: &mut Vec<Effect>) {
+    /// One store whose state changes, unless one registers in the same transaction: both may be about one row.
+    fn gather_store_states(
+        &mut self,
+        now: Now,
+        draft: &mut InFlight,
+        soft: &Soft,
+        effects: &mut Vec<Effect>,
+    ) {
+        let is_registering = draft.parts.iter().any(|part| matches!(part, Part::Stores { .. }));
+        while !is_registering && let Some((caller, store_id, state)) = self.waiting.states.pop_front() {
+            let may_go = !soft.may_be_live(now, store_id) || !self.has_peers(store_id, soft);
+            match self.registry.set_state(store_id, state, may_go) {
+                Ok(Some(change)) => {
+                    let writes = store_writes(&change);
+                    draft.add(Part::StoreState(change, caller), writes);
+                    return;
+                }
+                Ok(None) => respond(effects, Some(caller), PlacementAnswer::Done),
+                Err(error) => effects.push(Effect::Respond(caller, Response::Failed(error))),
+            }
+        }
+    }
+
+    /// One change of the settings.
+    fn gather_settings(&mut self, draft: &mut InFlight) {
+        let Some(settings) = self.settings else { return };
+        if let Some((caller, is_balancing)) = self.waiting.settings.pop_front() {
+            let settings =
+                Settings { is_balancing: is_balancing.unwrap_or(settings.is_balancing), ..settings };
+            let row = codec::encode_settings(&settings);
+            draft.add(Part::Settings(settings, caller), [(RowKey::Settings, Some(row))]);
+        }
+    }
+
+    fn has_peers(&self, store_id: StoreId, soft: &Soft) -> bool {
+        let mut regions = self.directory.regions().chain(soft.placement_group.as_ref());
+        regions.any(|region| region.find_peer_on(store_id).is_some())
+    }
+
+    fn gather_endings(&mut self, now: Now, draft: &mut InFlight, soft: &Soft, effects: &mut Vec<Effect>) {
         let mut endings: Vec<(Ending, Option<Caller>)> =
             std::mem::take(&mut self.waiting.endings).into_iter().map(|ending| (ending, None)).collect();
         for (caller, id) in std::mem::take(&mut self.waiting.cancels) {
@@ -265,15 +330,25 @@ impl Serving {
             let reason = "an operator gave it up".to_owned();
             endings.push((Ending { id, state: OperationState::Cancelled, reason }, Some(caller)));
         }
-        for (ending, caller) in endings {
-            let key = RowKey::Operation(ending.id);
-            draft.add(Part::End(ending, caller), [(key, None)]);
+        for (count, (ending, caller)) in endings.into_iter().enumerate() {
+            let Some(operation) = self.operations.find(ending.id) else { continue };
+            let picture = OperationPicture {
+                state: ending.state,
+                reason: ending.reason,
+                eta: None,
+                ..self.picture_of(now, operation, soft)
+            };
+            let forgotten: Vec<u64> =
+                self.operations.to_forget(count + 1).split_off(self.operations.to_forget(count).len());
+            let mut writes = vec![operation_write(picture.clone())];
+            writes.extend(forgotten.iter().map(|id| (RowKey::Operation(*id), None)));
+            draft.add(Part::End(Box::new(picture), forgotten, caller), writes);
         }
     }
 
     fn gather_beginnings(&mut self, now: Now, draft: &mut InFlight, soft: &Soft, effects: &mut Vec<Effect>) {
         for operation in std::mem::take(&mut self.waiting.drafts) {
-            let write = operation_write(&operation);
+            let write = operation_write(operation.picture(now.wall, None, Seen::default()));
             draft.add(Part::Begin(operation, None), [write]);
         }
         let mut regions: Vec<RegionId> = draft
@@ -284,22 +359,27 @@ impl Serving {
             )
             .collect();
         let mut later = VecDeque::new();
-        for (caller, region_id, store_ids) in std::mem::take(&mut self.waiting.moves) {
-            if regions.contains(&region_id) || !draft.has_room() {
-                later.push_back((caller, region_id, store_ids));
+        for (caller, request) in std::mem::take(&mut self.waiting.changes) {
+            if regions.contains(&request.region_id) || !draft.has_room() {
+                later.push_back((caller, request));
                 continue;
             }
-            match self.draft_move(now, region_id, &store_ids, soft) {
+            if self.is_known_change(&request) {
+                let answer = PlacementAnswer::OperationStarted { operation_id: request.change_id };
+                respond(effects, Some(caller), answer);
+                continue;
+            }
+            match self.draft_change(now, &request, soft) {
                 Ok(Some(operation)) => {
-                    regions.push(region_id);
-                    let write = operation_write(&operation);
+                    regions.push(request.region_id);
+                    let write = operation_write(operation.picture(now.wall, None, Seen::default()));
                     draft.add(Part::Begin(operation, Some(caller)), [write]);
                 }
-                Ok(None) => later.push_back((caller, region_id, store_ids)),
+                Ok(None) => later.push_back((caller, request)),
                 Err(error) => effects.push(Effect::Respond(caller, Response::Failed(error))),
             }
         }
-        self.waiting.moves = later;
+        self.waiting.changes = later;
     }
 
     /// Ids for everyone who waits, and for the host itself if it runs low.
@@ -415,8 +495,8 @@ fn region_write(region: &Region) -> (RowKey, Option<Bytes>) {
     (RowKey::Region(region.id), Some(codec::encode_region(region)))
 }
 
-fn operation_write(operation: &Operation) -> (RowKey, Option<Bytes>) {
-    (RowKey::Operation(operation.id), Some(codec::encode_operation(operation)))
+fn operation_write(picture: OperationPicture) -> (RowKey, Option<Bytes>) {
+    (RowKey::Operation(picture.id), Some(codec::encode_operation(picture)))
 }
 
 fn store_writes(change: &Change) -> Vec<(RowKey, Option<Bytes>)> {

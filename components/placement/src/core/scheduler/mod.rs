@@ -1,15 +1,21 @@
-//! Scheduling: a pure, seeded function from a picture of the cluster to where the voters of its regions should be.
+//! Scheduling: a pure, seeded function from a picture of the cluster to where the voters and leaders of its regions should
+//! be. Repair comes first; peers and leaders are levelled with what it leaves of the budget.
 //!
 //! A scheduler sees no rows, terms or messages, and remembers nothing. To add one: a file here, a call in [`schedule`],
 //! a script in `testdata`.
 
+mod balance;
+mod leaders;
 mod repair;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use types::{Region, RegionId, StoreId};
 
-use super::record::StoreState;
+use super::{
+    limits::{GROUP_ONE_HEAD_START, OPERATIONS_PER_TARGET_MAX},
+    record::StoreState,
+};
 
 /// What a scheduler sees.
 #[derive(Clone, Debug)]
@@ -21,13 +27,28 @@ pub struct Picture<'a> {
     /// For how long the placement group's operation has been running; `None`: it has none.
     pub placement_group_changing: Option<Duration>,
     /// The other regions that have no operation, in key order.
-    pub regions: Vec<&'a Region>,
+    pub regions: Vec<RegionSummary<'a>>,
     /// Voters that a region shall have; the placement group has its own rule.
     pub voter_count: usize,
+    /// Whether peers and leaders shall be levelled.
+    pub is_balancing: bool,
     /// How many operations may begin.
     pub budget: usize,
+    /// How many leaders are being handed over.
+    pub transfers_running: usize,
     /// Decides between stores that are equally good.
     pub seed: u64,
+}
+
+/// A region as a scheduler sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct RegionSummary<'a> {
+    /// Its descriptor.
+    pub region: &'a Region,
+    /// Where it is led, if that is known.
+    pub leader: Option<StoreId>,
+    /// Whether its leader is known and can count on every peer.
+    pub is_healthy: bool,
 }
 
 /// A store as a scheduler sees it.
@@ -35,27 +56,64 @@ pub struct Picture<'a> {
 pub struct StoreSummary {
     /// Whether it was heard lately.
     pub is_live: bool,
+    /// Whether it has no room for a peer.
+    pub is_full: bool,
     /// What is intended with it.
     pub state: StoreState,
-    /// Peers that it has or is about to get.
+    /// Peers that it will have when what is under way has ended.
     pub peer_count: usize,
     /// How many of those it is about to get.
     pub arriving_count: usize,
+    /// Peers that it is about to lose.
+    pub leaving_count: usize,
+    /// Regions of the client keyspace that are led there, or are being handed over to it.
+    pub leader_count: usize,
 }
 
-/// Where the voters of a region shall be.
+/// What a region shall become.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Wish {
     /// The region.
     pub region_id: RegionId,
-    /// The stores of its voters, ascending; every other peer goes.
-    pub store_ids: Vec<StoreId>,
+    /// What is wanted.
+    pub aim: WishAim,
+}
+
+/// What is wanted of a region.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WishAim {
+    /// Its voters are on these stores, ascending; every other peer goes.
+    Voters(Vec<StoreId>),
+    /// It is led there.
+    Leader(StoreId),
 }
 
 /// What should be begun now, most important first.
 #[must_use]
 pub fn schedule(mut picture: Picture<'_>) -> Vec<Wish> {
-    repair::repair(&mut picture)
+    let mut wishes = repair::repair(&mut picture);
+    if picture.is_balancing && !picture.is_group_first() {
+        balance::balance(&mut picture, &mut wishes);
+        leaders::level(&mut picture, &mut wishes);
+    }
+    wishes
+}
+
+impl Picture<'_> {
+    /// Whether the others wait for the placement group's own change.
+    fn is_group_first(&self) -> bool {
+        self.placement_group_changing.is_some_and(|age| age < GROUP_ONE_HEAD_START)
+    }
+}
+
+impl StoreSummary {
+    /// Whether it may be given peers.
+    fn may_get(&self) -> bool {
+        self.is_live
+            && !self.is_full
+            && self.state == StoreState::Up
+            && self.arriving_count < OPERATIONS_PER_TARGET_MAX
+    }
 }
 
 /// Spreads choices that are equally good: the same for the same arguments, different for each region (splitmix64).

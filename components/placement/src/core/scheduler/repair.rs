@@ -8,20 +8,19 @@
 //! - A voter on a store that is merely silent stays: it may come back, and what it has is worth more than a new copy.
 //! - Peers that do not vote and belong to no operation are left-overs of one that was given up: they go.
 
+use std::time::Duration;
+
 use types::{PeerRole, Region, RegionId, StoreId};
 
-use super::{Picture, StoreSummary, Wish, tie_break};
-use crate::core::{
-    limits::{GROUP_ONE_HEAD_START, OPERATIONS_PER_TARGET_MAX},
-    record::StoreState,
-};
+use super::{Picture, Wish, WishAim, tie_break};
+use crate::core::record::StoreState;
 
 const PLACEMENT_VOTERS_MIN: usize = 3;
 const PLACEMENT_VOTERS_MAX: usize = 5;
 
 pub(super) fn repair(picture: &mut Picture<'_>) -> Vec<Wish> {
     let mut wishes = Vec::new();
-    if picture.placement_group_changing.is_some_and(|age| age < GROUP_ONE_HEAD_START) {
+    if picture.is_group_first() {
         return wishes;
     }
     if picture.placement_group_changing.is_none()
@@ -29,16 +28,23 @@ pub(super) fn repair(picture: &mut Picture<'_>) -> Vec<Wish> {
         && let Some(wish) = wish_for(group, picture)
     {
         // Alone: its head start begins now.
+        picture.placement_group_changing = Some(Duration::ZERO);
         return vec![wish];
     }
-    for region in std::mem::take(&mut picture.regions) {
-        if wishes.len() >= picture.budget {
+    let mut left = Vec::new();
+    for summary in std::mem::take(&mut picture.regions) {
+        if picture.budget == 0 {
             break;
         }
-        if let Some(wish) = wish_for(region, picture) {
-            wishes.push(wish);
+        match wish_for(summary.region, picture) {
+            Some(wish) => {
+                picture.budget -= 1;
+                wishes.push(wish);
+            }
+            None => left.push(summary),
         }
     }
+    picture.regions = left;
     wishes
 }
 
@@ -79,21 +85,15 @@ fn wish_for(region: &Region, picture: &mut Picture<'_>) -> Option<Wish> {
             store.arriving_count += 1;
         }
     }
-    Some(Wish { region_id: region.id, store_ids: goal })
+    Some(Wish { region_id: region.id, aim: WishAim::Voters(goal) })
 }
 
 /// Stores that may get a voter of the region, the best first: a store with a learner of it has the data already.
 fn candidates(region: &Region, voters: &[StoreId], picture: &Picture<'_>) -> Vec<StoreId> {
-    let may_get = |id: &StoreId, store: &StoreSummary| {
-        store.is_live
-            && store.state == StoreState::Up
-            && store.arriving_count < OPERATIONS_PER_TARGET_MAX
-            && !voters.contains(id)
-    };
     let mut candidates: Vec<_> = picture
         .stores
         .iter()
-        .filter(|(id, store)| may_get(id, store))
+        .filter(|(id, store)| store.may_get() && !voters.contains(id))
         .map(|(id, store)| {
             let has_learner = region.find_peer_on(*id).is_some();
             (!has_learner, store.peer_count, tie_break(picture.seed, region.id, *id), *id)
