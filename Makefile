@@ -3,13 +3,12 @@
 # RocksDB takes minutes to compile, so it is compiled once: whatever links it is built with --release, and everything
 # else is tested in the dev profile and never links it.
 
-DEV      := cargo
 LINKED   := -p engine_rocks -p server -p tests
 UNLINKED := --workspace --exclude engine_rocks --exclude server --exclude tests
 TARGET   := $(or $(CARGO_TARGET_DIR),target)
 MIXED    := --manifest-path tests/raft_mixed/Cargo.toml --target-dir $(TARGET)/mixed
 
-.PHONY: demo build setup test lint unit mixed sim processes doc model mutants fuzz bench-raft
+.PHONY: demo build setup test lint unit mixed processes model mutants fuzz bench-raft
 
 demo: build                   ## three stores under load, until Ctrl-C (ARGS="--exit-after 10s" ends by itself)
 	$(TARGET)/release/sheaf demo $(ARGS)
