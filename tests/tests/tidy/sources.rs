@@ -120,3 +120,30 @@ fn no_path_of_a_machine_is_named() {
     }
     assert_none("paths of somebody's machine", &violations);
 }
+
+/// A table of metrics that nothing records would be a promise that no store keeps. The generator only reads them.
+#[test]
+fn every_documented_metric_is_recorded() {
+    let (names, others): (Vec<_>, Vec<_>) =
+        sources().partition(|(path, _)| path == "components/telemetry/src/names.rs");
+    let (_, names) = names.first().expect("the names have a file of their own");
+    let recorders: Vec<_> = others.iter().filter(|(path, _)| !path.starts_with("bench/")).collect();
+    let constant = |line: &str| {
+        let (name, rest) = line.trim().split_once(" = \"")?;
+        (rest.contains("Counter") || rest.contains("Gauge") || rest.contains("Histogram"))
+            .then(|| name.to_owned())
+    };
+    let constants: Vec<_> = names.lines().filter_map(constant).collect();
+    assert!(constants.len() > 50, "the table is not read any more");
+    let is_recorded = |name: &String| {
+        recorders.iter().any(|(_, source)| {
+            source.match_indices(name.as_str()).any(|(at, _)| {
+                let next = source[at + name.len()..].chars().next();
+                source[..at].ends_with("names::")
+                    && !next.is_some_and(|next| next.is_alphanumeric() || next == '_')
+            })
+        })
+    };
+    let violations: Vec<_> = constants.into_iter().filter(|name| !is_recorded(name)).collect();
+    assert_none("metrics that are documented and never recorded", &violations);
+}
