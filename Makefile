@@ -24,6 +24,7 @@ test: setup lint unit mixed build processes  ## everything that must pass
 lint:                         ## format, clippy, documentation
 	cargo fmt --all --check
 	cargo fmt --manifest-path tests/raft_mixed/Cargo.toml --check
+	cargo fmt --manifest-path components/raft/fuzz/Cargo.toml --check
 	cargo clippy --quiet $(UNLINKED) --all-targets -- -D warnings
 	cargo clippy --quiet $(MIXED) --release --all-targets -- -D warnings
 	cargo clippy --quiet --release $(LINKED) --features tests/processes --all-targets -- -D warnings
@@ -41,6 +42,19 @@ processes:                    ## RocksDB, the server, and real processes
 
 model:                        ## the Raft core in 30 million states
 	RAFT_MODEL_STATES=30000000 cargo test --release -p raft --lib model -- --nocapture
+
+# What cargo-fuzz passes to rustc, but for the sanitizers: so it needs neither that tool nor a nightly compiler.
+FUZZING  := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+            -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1
+HOST     := $(shell rustc -vV | sed -n 's/^host: //p')
+SECONDS  ?= 60
+
+fuzz:                         ## messages that nobody should send, for a minute (SECONDS=600 for ten)
+	RUSTFLAGS="$(FUZZING)" cargo build --release --manifest-path components/raft/fuzz/Cargo.toml \
+	    --target $(HOST) --target-dir $(TARGET)/fuzz
+	mkdir -p $(TARGET)/fuzz/corpus
+	$(TARGET)/fuzz/$(HOST)/release/messages -max_total_time=$(SECONDS) -max_len=4096 -print_final_stats=1 \
+	    -artifact_prefix=$(TARGET)/fuzz/ $(TARGET)/fuzz/corpus
 
 mutants:                      ## faults put into a copy of the Raft core, each to be found by a test
 	cargo test --package raft --test mutants -- --run

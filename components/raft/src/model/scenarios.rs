@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use types::{ConfigurationChange, Peer, PeerId, PeerRole, StoreId, Term};
+use types::{ConfigurationChange, Index, Peer, PeerId, PeerRole, StoreId, Term};
 
 use super::{
     peer::Nature,
@@ -50,6 +50,10 @@ pub(super) enum Setup {
     Do(Action),
     /// Whatever has been sent arrives and is made durable, until nothing new comes of it.
     Settle,
+    /// The same, among these peers only (a set of bits).
+    SettleAmong(u8),
+    /// Whatever has been sent arrives until this peer's log has this last index; what is under way stays so.
+    Grow(usize, u64),
     /// This peer is elected by these (a set of bits); nothing that it sends as a leader arrives.
     Elect(usize, u8),
 }
@@ -58,10 +62,15 @@ impl Setup {
     pub(super) fn apply(self, world: &mut World, state: State) -> State {
         match self {
             Setup::Do(action) => take(world, &state, action).expect("a step of the setup does something"),
-            Setup::Settle => settle(world, state, u8::MAX, None),
+            Setup::Settle => settle(world, state, ALL, |_, _| false).without_network(),
+            Setup::SettleAmong(peers) => settle(world, state, peers, |_, _| false).without_network(),
+            Setup::Grow(slot, last) => settle(world, state, ALL, |world, state| {
+                world.facts_at(state, slot).candidacies[0].last().1 == Index(last)
+            }),
             Setup::Elect(slot, peers) => {
                 let state = take(world, &state, Action::Election(slot)).expect("it may campaign");
-                settle(world, state, peers, Some(slot))
+                let leads = |world: &World, state: &State| world.facts_at(state, slot).is_leader;
+                settle(world, state, peers, leads).without_network()
             }
         }
     }
@@ -73,14 +82,19 @@ fn take(world: &mut World, state: &State, action: Action) -> Option<State> {
     Some(next)
 }
 
-/// Each message arrives once, until nothing is left or `leader` leads.
-fn settle(world: &mut World, mut state: State, among: u8, leader: Option<usize>) -> State {
+/// Each message arrives once, until nothing is left or it `is_enough`.
+fn settle(
+    world: &mut World,
+    mut state: State,
+    among: u8,
+    is_enough: impl Fn(&World, &State) -> bool,
+) -> State {
     let mut actions = Vec::new();
     let mut delivered = BTreeSet::new();
     loop {
         world.actions(&state, &mut actions);
-        if leader.is_some_and(|leader| world.leads(&state, leader)) {
-            return state.without_network();
+        if is_enough(world, &state) {
+            return state;
         }
         let is_in = |action: &Action| match action {
             Action::Deliver(message) => world.is_among(*message, among),
@@ -97,7 +111,7 @@ fn settle(world: &mut World, mut state: State, among: u8, leader: Option<usize>)
             Action::Deliver(message) => delivered.insert(*message),
             _ => true,
         }) else {
-            return state.without_network();
+            return state;
         };
         state = take(world, &state, action).unwrap_or(state);
     }
@@ -170,6 +184,17 @@ pub(super) fn static_ones() -> Vec<Scenario> {
             },
             setup: divergent,
         },
+        Scenario {
+            name: "entries of term 1 on one peer, fewer of term 2 on others",
+            bounds: led("vvv", None, 0, Left { proposals: 1, step_downs: 3, heartbeats: 2, ..busy }),
+            setup: vec![
+                Setup::Do(Action::Propose(0)),
+                Setup::Do(Action::StepDown(0)),
+                Setup::Elect(1, 0b110),
+                Setup::Do(Action::Heartbeat(1)),
+                Setup::SettleAmong(0b110),
+            ],
+        },
     ]
 }
 
@@ -203,6 +228,17 @@ pub(super) fn changing_ones() -> Vec<Scenario> {
             name: "a joint configuration that may be given up",
             bounds: led("vvvl", Some("dddi"), 0, Left { aborts: 1, ..calm }),
             setup: joint.clone(),
+        },
+        Scenario {
+            name: "given up by a leader that does not know of an earlier leader's C_new",
+            bounds: led("vvvlll", Some("dddiii"), 0, Left { changes: 1, aborts: 1, ..NOTHING }),
+            setup: vec![
+                Setup::Settle,
+                Setup::Do(Action::Change(0)),
+                Setup::Grow(0, 4),
+                Setup::SettleAmong(0b00_1001),
+                Setup::Elect(1, 0b11_0110),
+            ],
         },
         Scenario {
             name: "one of three stays",

@@ -364,9 +364,8 @@ impl World {
         Ok(())
     }
 
-    /// Whether this peer leads.
-    pub(super) fn leads(&self, state: &State, slot: usize) -> bool {
-        self.tables.facts(state.peers[slot]).is_leader
+    pub(super) fn facts_at(&self, state: &State, slot: usize) -> &Facts {
+        self.tables.facts(state.peers[slot])
     }
 
     /// Whether sender and receiver are in this set.
