@@ -85,6 +85,7 @@ impl From<&Progress> for PeerStatus {
                 ProgressState::Replicate => "replicate",
                 ProgressState::Snapshot => "snapshot",
             },
+            inflight_bytes: progress.inflight_bytes,
             heard_at: progress.heard_at,
         }
     }

@@ -71,6 +71,8 @@ pub struct PeerStatus {
     pub next_index: Index,
     /// Whether it is being probed, replicated to, or waits for a snapshot: "probe", "replicate", "snapshot".
     pub state: &'static str,
+    /// Bytes of entries sent to it and not acknowledged.
+    pub inflight_bytes: usize,
     /// When it last answered, on the leader's clock.
     pub heard_at: Instant,
 }

@@ -191,12 +191,15 @@ impl RaftGroup {
     /// How the snapshot ended that [`Ready::snapshot_wanted`](crate::Ready::snapshot_wanted) asked for.
     pub fn report_snapshot(&mut self, now: Instant, peer: PeerId, outcome: SnapshotOutcome) {
         let installing_until = now + self.options.election_timeout;
+        let last_index = self.log.last().index;
         if let RoleState::Leader(leader) = &mut self.role
             && let Some(progress) = leader.find(peer)
             && progress.is_in_snapshot()
         {
             match outcome {
-                SnapshotOutcome::Sent(index) => progress.on_snapshot_sent(index, installing_until),
+                SnapshotOutcome::Sent(index) => {
+                    progress.on_snapshot_sent(index.min(last_index), installing_until);
+                }
                 SnapshotOutcome::Failed => progress.on_snapshot_failed(),
             }
         }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     MessageBody, ReadState,
-    limits::{READ_ATTEMPTS_MAX, READS_MAX},
+    limits::{INDEX_MAX, READ_ATTEMPTS_MAX, READS_MAX},
     trace::Event,
 };
 
@@ -52,13 +52,17 @@ impl RaftGroup {
         Ok(())
     }
 
-    pub(super) fn on_read_index_response(&mut self, from: PeerId, id: u64, index: Option<Index>) {
+    pub(super) fn on_read_index_response(&mut self, from: PeerId, id: u64, index: Option<Index>) -> Refused {
+        if index.is_some_and(|index| index >= Index(INDEX_MAX)) {
+            return Err("no read waits for such an index");
+        }
         if let RoleState::Follower(follower) = &mut self.role
             && follower.leader == Some(from)
             && let Some(read) = follower.take_read(id)
         {
             self.outbox.queues().reads.push(ReadState { id: read.id, index });
         }
+        Ok(())
     }
 
     /// Whether an attempt would begin with the next Ready.

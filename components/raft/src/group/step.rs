@@ -140,10 +140,7 @@ impl RaftGroup {
             }
             MessageBody::TimeoutNow => self.on_timeout_now(now, from),
             MessageBody::ReadIndexRequest { id } => self.on_read_index_request(now, from, id),
-            MessageBody::ReadIndexResponse { id, index } => {
-                self.on_read_index_response(from, id, index);
-                Ok(())
-            }
+            MessageBody::ReadIndexResponse { id, index } => self.on_read_index_response(from, id, index),
         }
     }
 

@@ -26,6 +26,7 @@ struct Run {
     proposal_count: u64,
     read_count: u64,
     change_count: u64,
+    sleep_count: u64,
 }
 
 impl Run {
@@ -52,7 +53,7 @@ impl Run {
                 host.set_drift(now, drift_ppm);
             }
         }
-        Run { cluster, proposal_count: 0, read_count: 0, change_count: 0 }
+        Run { cluster, proposal_count: 0, read_count: 0, change_count: 0, sleep_count: 0 }
     }
 
     fn any_peer(&mut self) -> u64 {
@@ -73,7 +74,7 @@ impl Run {
     fn act(&mut self) {
         let id = self.any_peer();
         let leader = self.some_leader();
-        match self.cluster.random() % 101 {
+        match self.cluster.random() % 102 {
             0..=39 => {
                 let size = self.cluster.random() as usize % 120;
                 self.proposal_count += 1;
@@ -114,11 +115,26 @@ impl Run {
                 // Whether there is anything to abandon or not.
                 self.cluster.with(leader, |group, now| group.abort_change(now).is_ok());
             }
-            99 => {
+            99 => self.sleep(leader),
+            100 => {
                 let millis = self.cluster.random() % 1_000;
                 self.cluster.run(millis);
             }
             _ => self.cluster.run(50),
+        }
+    }
+
+    /// Those who may sleep, do; some wake at any time.
+    fn sleep(&mut self, leader: u64) {
+        let contract = self.cluster.with(leader, |group, _| group.sleep_contract(|_| false).ok());
+        for id in 1..=PEER_COUNT {
+            if let Some(Some(contract)) = contract {
+                let is_asleep = self.cluster.with(id, |group, _| group.sleep(contract).is_ok());
+                self.sleep_count += u64::from(is_asleep == Some(true));
+            }
+            if self.cluster.chance(200) {
+                self.cluster.with(id, |group, now| group.wake(now));
+            }
         }
     }
 
@@ -178,6 +194,8 @@ impl Run {
         cluster.blocked.clear();
         for id in 1..=PEER_COUNT {
             cluster.restart(id);
+            // Whose leader has died in its sleep is woken by its store.
+            cluster.with(id, |group, now| group.wake(now));
         }
         cluster.run(5_000);
         // A leader that has sent TimeoutNow has no lease for the rest of its term: the last word shall be a fresh one's.
@@ -225,7 +243,7 @@ fn seeds() -> std::ops::Range<u64> {
 #[test]
 fn no_seed_breaks_safety_and_all_recover() {
     let mut committed = Index(0);
-    let (mut elections, mut changes) = (0, 0);
+    let (mut elections, mut changes, mut sleeps) = (0, 0, 0);
     let mut failed = Vec::new();
     for seed in seeds() {
         let Ok(run) = std::panic::catch_unwind(|| run(seed, 400)) else {
@@ -236,7 +254,8 @@ fn no_seed_breaks_safety_and_all_recover() {
         committed = committed.max(run.cluster.ghost.last_committed());
         elections += run.cluster.ghost.term_leaders().len();
         changes += run.change_count;
+        sleeps += run.sleep_count;
     }
-    println!("most entries {committed}, elections {elections}, changes {changes}");
+    println!("most entries {committed}, elections {elections}, changes {changes}, sleeps {sleeps}");
     assert!(failed.is_empty(), "failed seeds: {failed:?}");
 }

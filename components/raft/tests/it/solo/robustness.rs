@@ -1,11 +1,14 @@
 //! Messages that cannot be right.
 
 use bytes::Bytes;
-use raft::{Message, MessageBody, SnapshotMeta, Stamp};
+use raft::{Message, MessageBody, SleepContract, SnapshotMeta, SnapshotOutcome, Stamp};
 use types::{Chain, Entry, EntryKind, Index, Instant, LogPosition, PeerId, Term};
 
 use super::{Solo, disk};
-use crate::{cluster::configuration, disk::Disk};
+use crate::{
+    cluster::{change_to, configuration},
+    disk::Disk,
+};
 
 struct Dice(u64);
 
@@ -112,6 +115,7 @@ fn nonsense_is_refused() {
                 // Refused unless it leads, which is as good.
                 2 => drop(solo.group.propose(solo.now, Bytes::from_static(b"p"))),
                 3 => solo.group.read_index(solo.now, 1),
+                4 => call_something(&mut solo, &mut dice),
                 _ => {}
             }
             solo.group.tick(solo.now);
@@ -122,6 +126,29 @@ fn nonsense_is_refused() {
         refused += solo.group.rejected_count();
     }
     assert!(refused > 1_000, "{refused}");
+}
+
+/// What a caller may ask for at any time; refusals are as good.
+fn call_something(solo: &mut Solo, dice: &mut Dice) {
+    let (now, peer) = (solo.now, PeerId(dice.roll(5)));
+    match dice.roll(9) {
+        0 => drop(solo.group.transfer_leader(now, peer)),
+        1 => drop(solo.group.abort_change(now)),
+        2 => drop(solo.group.force_leader(now, &[PeerId(2), peer], 1)),
+        3 => {
+            let last_index = solo.group.last().index;
+            drop(solo.group.sleep(SleepContract { term: solo.group.term(), last_index }));
+        }
+        4 => solo.group.wake(now),
+        5 => solo.group.quorum_lost(now),
+        6 => solo.group.report_snapshot(now, peer, SnapshotOutcome::Sent(Index(dice.number()))),
+        7 => {
+            let present = solo.group.status().configuration.1;
+            let change = change_to(&present, &[1, 1 + dice.roll(3), 4], &[]);
+            drop(solo.group.propose_conf_change(now, change));
+        }
+        _ => solo.group.report_unreachable(now, peer),
+    }
 }
 
 /// As [`Solo::settle`], with snapshots applied. False if it does not end.
