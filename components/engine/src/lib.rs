@@ -20,5 +20,5 @@ pub mod mem;
 pub use entry_run::EntryRun;
 pub use error::{Error, Operation, Result};
 pub use kv::{KvBatch, KvEngine, KvOp, KvSnapshot, StagedFile, Visit};
-pub use lifecycle::{LifecycleChange, LifecycleRecord};
+pub use lifecycle::{BornRegion, LifecycleChange, LifecycleRecord};
 pub use log::{LogBatch, LogEngine, LogWrite, RaftState, StoreIdent};

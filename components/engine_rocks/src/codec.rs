@@ -1,7 +1,7 @@
 //! Rows of the log (see the crate's documentation for the layout).
 
 use bytes::Bytes;
-use engine::{Error, LifecycleChange, LifecycleRecord, Operation, RaftState, Result, StoreIdent};
+use engine::{BornRegion, Error, LifecycleChange, LifecycleRecord, Operation, RaftState, Result, StoreIdent};
 use proto::{Message, convert, disk, vocabulary};
 use types::{
     Chain, ClusterId, ConfigurationChange, Entry, EntryKind, Incarnation, Index, LogPosition, PeerId, Region,
@@ -120,16 +120,37 @@ pub(crate) fn encode_record(record: &LifecycleRecord) -> Vec<u8> {
         LifecycleChange::Create { regions } => Change::Create(disk::LifecycleCreate {
             regions: regions.iter().cloned().map(Into::into).collect(),
         }),
-        LifecycleChange::Snapshot { region, peer_id, position, configuration, region_clock, files } => {
-            Change::Snapshot(disk::LifecycleSnapshot {
+        LifecycleChange::Snapshot {
+            region,
+            peer_id,
+            position,
+            configuration,
+            region_clock,
+            files,
+            replaced_range,
+        } => Change::Snapshot(disk::LifecycleSnapshot {
+            region: Some(region.clone().into()),
+            peer_id: peer_id.0,
+            position: Some((*position).into()),
+            configuration: Some(encode_configuration(configuration)),
+            region_clock_millis: region_clock.0,
+            files: files.clone(),
+            replaced_range: replaced_range.clone().map(Into::into),
+        }),
+        LifecycleChange::Split { region, position, region_clock, change_id, children } => {
+            Change::Split(disk::LifecycleSplit {
                 region: Some(region.clone().into()),
-                peer_id: peer_id.0,
                 position: Some((*position).into()),
-                configuration: Some(encode_configuration(configuration)),
                 region_clock_millis: region_clock.0,
-                files: files.clone(),
+                change_id: *change_id,
+                children: children.iter().map(encode_born).collect(),
             })
         }
+        LifecycleChange::Destroy { region_id, peer_id, range } => Change::Destroy(disk::LifecycleDestroy {
+            region_id: region_id.0,
+            peer_id: peer_id.0,
+            range: range.clone().map(Into::into),
+        }),
     };
     let cause =
         record.cause.map(|(region, index)| disk::LifecycleCause { region_id: region.0, index: index.0 });
@@ -144,16 +165,14 @@ pub(crate) fn decode_record(value: &[u8]) -> Result<LifecycleRecord> {
             Change::Create(create) => LifecycleChange::Create {
                 regions: create.regions.into_iter().map(Region::try_from).collect::<convert::Result<_>>()?,
             },
-            Change::Snapshot(snapshot) => {
-                let message = "LifecycleSnapshot";
-                LifecycleChange::Snapshot {
-                    region: convert::required(snapshot.region, message, "region")?.try_into()?,
-                    peer_id: PeerId(convert::non_zero(snapshot.peer_id, message, "peer_id")?),
-                    position: convert::required(snapshot.position, message, "position")?.into(),
-                    configuration: convert::required(snapshot.configuration, message, "configuration")?
-                        .try_into()?,
-                    region_clock: WallTime(snapshot.region_clock_millis),
-                    files: snapshot.files,
+            Change::Snapshot(snapshot) => decode_snapshot(snapshot)?,
+            Change::Split(split) => decode_split(split)?,
+            Change::Destroy(destroy) => {
+                let message = "LifecycleDestroy";
+                LifecycleChange::Destroy {
+                    region_id: RegionId(convert::non_zero(destroy.region_id, message, "region_id")?),
+                    peer_id: PeerId(convert::non_zero(destroy.peer_id, message, "peer_id")?),
+                    range: destroy.range.map(Into::into),
                 }
             }
         };
@@ -161,6 +180,45 @@ pub(crate) fn decode_record(value: &[u8]) -> Result<LifecycleRecord> {
         Ok(LifecycleRecord { sequence: row.sequence, cause, change })
     };
     decode().map_err(|error| corruption(Operation::Read, format!("lifecycle record: {error}")))
+}
+
+fn decode_snapshot(snapshot: disk::LifecycleSnapshot) -> convert::Result<LifecycleChange> {
+    let message = "LifecycleSnapshot";
+    Ok(LifecycleChange::Snapshot {
+        region: convert::required(snapshot.region, message, "region")?.try_into()?,
+        peer_id: PeerId(convert::non_zero(snapshot.peer_id, message, "peer_id")?),
+        position: convert::required(snapshot.position, message, "position")?.into(),
+        configuration: convert::required(snapshot.configuration, message, "configuration")?.try_into()?,
+        region_clock: WallTime(snapshot.region_clock_millis),
+        files: snapshot.files,
+        replaced_range: snapshot.replaced_range.map(Into::into),
+    })
+}
+
+fn decode_split(split: disk::LifecycleSplit) -> convert::Result<LifecycleChange> {
+    let message = "LifecycleSplit";
+    let born = |born: disk::BornRegion| -> convert::Result<BornRegion> {
+        Ok(BornRegion {
+            region: convert::required(born.region, "BornRegion", "region")?.try_into()?,
+            peer_id: PeerId(convert::non_zero(born.peer_id, "BornRegion", "peer_id")?),
+            is_dropped: born.is_dropped,
+        })
+    };
+    Ok(LifecycleChange::Split {
+        region: convert::required(split.region, message, "region")?.try_into()?,
+        position: convert::required(split.position, message, "position")?.into(),
+        region_clock: WallTime(split.region_clock_millis),
+        change_id: split.change_id,
+        children: split.children.into_iter().map(born).collect::<convert::Result<_>>()?,
+    })
+}
+
+fn encode_born(born: &BornRegion) -> disk::BornRegion {
+    disk::BornRegion {
+        region: Some(born.region.clone().into()),
+        peer_id: born.peer_id.0,
+        is_dropped: born.is_dropped,
+    }
 }
 
 pub(crate) fn encode_ident(ident: &StoreIdent) -> Vec<u8> {

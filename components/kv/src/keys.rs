@@ -6,15 +6,16 @@
 //! | key | bytes | value |
 //! | --- | --- | --- |
 //! | lifecycle mark | `6c` `6d` sequence:8 | the store's: the record with this sequence has taken effect (D5) |
+//! | tombstone | `6c` `74` region:8 peer:8 | the store's: this peer was destroyed here and never comes back; empty |
 //! | apply state | `72` region:8 `61` | the store's: the position up to which the region's log is applied |
 //! | region state | `72` region:8 `73` | the store's: the region's descriptor and what is done with its peer here |
 //! | placement row | `73` row key | placement's: see its table of rows (D8); the bytes of the row and nothing else |
 //! | user pair | `75` user key | flags, expiry, user value: see [`crate::value`] |
 //!
 //! The kind bytes are the letters `l` (store-local), `r` (region-local), `s` (system) and `u` (user); the row bytes are
-//! the letters `m`, `a` and `s`. Kinds and rows that are not listed do not occur. User keys are stored as they come.
+//! the letters `m`, `t`, `a` and `s`. Kinds and rows that are not listed do not occur. User keys are stored as they come.
 
-use types::{KeyRange, RegionId};
+use types::{KeyRange, PeerId, RegionId};
 
 /// Rows of this store, which no other store has.
 const KIND_LOCAL: u8 = b'l';
@@ -26,17 +27,23 @@ const KIND_SYSTEM: u8 = b's';
 const KIND_USER: u8 = b'u';
 
 const ROW_LIFECYCLE_MARK: u8 = b'm';
+const ROW_TOMBSTONE: u8 = b't';
 const ROW_APPLY_STATE: u8 = b'a';
 const ROW_REGION_STATE: u8 = b's';
 
 /// The length of the keys that hold a row byte and a number.
 const FIXED_LEN: usize = 10;
 
+/// The length of the keys that hold a row byte and two numbers.
+const PAIR_LEN: usize = 18;
+
 /// A key of the KV engine, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key<'a> {
     /// The mark of the lifecycle record with this sequence.
     LifecycleMark(u64),
+    /// The tombstone of a peer.
+    Tombstone(RegionId, PeerId),
     /// The apply state of a region.
     ApplyState(RegionId),
     /// The region state of a region.
@@ -83,6 +90,16 @@ pub fn lifecycle_mark_key(sequence: u64) -> [u8; FIXED_LEN] {
     let mut key = [0; FIXED_LEN];
     key[..2].copy_from_slice(&[KIND_LOCAL, ROW_LIFECYCLE_MARK]);
     key[2..].copy_from_slice(&sequence.to_be_bytes());
+    key
+}
+
+/// The key of the row that says that a peer was destroyed on this store.
+#[must_use]
+pub fn tombstone_key(region_id: RegionId, peer_id: PeerId) -> [u8; PAIR_LEN] {
+    let mut key = [0; PAIR_LEN];
+    key[..2].copy_from_slice(&[KIND_LOCAL, ROW_TOMBSTONE]);
+    key[2..10].copy_from_slice(&region_id.0.to_be_bytes());
+    key[10..].copy_from_slice(&peer_id.0.to_be_bytes());
     key
 }
 
@@ -137,6 +154,10 @@ pub fn parse(key: &[u8]) -> Option<Key<'_>> {
     match *kind {
         KIND_LOCAL => match body.split_first()? {
             (&ROW_LIFECYCLE_MARK, sequence) => Some(Key::LifecycleMark(number(sequence)?)),
+            (&ROW_TOMBSTONE, ids) => {
+                let (region_id, peer_id) = ids.split_at_checked(8)?;
+                Some(Key::Tombstone(RegionId(number(region_id)?), PeerId(number(peer_id)?)))
+            }
             _ => None,
         },
         KIND_REGION => {
@@ -199,6 +220,8 @@ mod tests {
         assert_eq!(&apply_state_key(RegionId(0x0102)), b"r\0\0\0\0\0\0\x01\x02a");
         assert_eq!(&region_state_key(RegionId(0x0102)), b"r\0\0\0\0\0\0\x01\x02s");
         assert_eq!(&lifecycle_mark_key(0x0102), b"lm\0\0\0\0\0\0\x01\x02");
+        let tombstone = tombstone_key(RegionId(0x0102), PeerId(0x0304));
+        assert_eq!(&tombstone, b"lt\0\0\0\0\0\0\x01\x02\0\0\0\0\0\0\x03\x04");
     }
 
     #[test]
@@ -209,6 +232,8 @@ mod tests {
         assert_eq!(parse(&apply_state_key(RegionId(u64::MAX))), Some(Key::ApplyState(RegionId(u64::MAX))));
         assert_eq!(parse(&region_state_key(RegionId(7))), Some(Key::RegionState(RegionId(7))));
         assert_eq!(parse(&lifecycle_mark_key(9)), Some(Key::LifecycleMark(9)));
+        let tombstone = tombstone_key(RegionId(7), PeerId(u64::MAX));
+        assert_eq!(parse(&tombstone), Some(Key::Tombstone(RegionId(7), PeerId(u64::MAX))));
         assert_eq!(parse_user(b"uk"), Some(&b"k"[..]));
         assert_eq!(parse_user(b"sk"), None);
         assert_eq!(parse_system(b"sk"), Some(&b"k"[..]));
@@ -226,6 +251,7 @@ mod tests {
             b"r",
             b"r\0\0\0\0\0\0\0\x01",
             b"lm\0\0\0\0\0\0\0\0\0",
+            b"lt\0\0\0\0\0\0\0\0",
         ] {
             assert_eq!(parse(key), None, "{key:?}");
         }

@@ -102,6 +102,9 @@ pub struct Checks {
     leaders: BTreeMap<(RegionId, Term), PeerId>,
     /// What was applied at each index that somebody was seen at.
     applied: BTreeMap<(RegionId, Index), LogPosition>,
+    /// The peer of each region that was seen last on each host.
+    homes: BTreeMap<(HostId, RegionId), PeerId>,
+    return_count: u64,
     event_count: u64,
 }
 
@@ -118,6 +121,12 @@ impl Checks {
         self.leaders.len() as u64
     }
 
+    /// Times that a region came back to a host that had had another peer of it.
+    #[must_use]
+    pub fn return_count(&self) -> u64 {
+        self.return_count
+    }
+
     /// A process has started: nothing that was durable may have gone back.
     pub fn on_start(&mut self, world: &World, host: HostId) -> Result<(), Violation> {
         self.look(world)?;
@@ -131,6 +140,8 @@ impl Checks {
                 self.check_position(&peer)?;
                 self.check_leader(&peer)?;
                 check_lease(world, host, &peer)?;
+                let known = self.homes.insert((host, peer.id), peer.peer.id);
+                self.return_count += u64::from(known.is_some_and(|known| known != peer.peer.id));
             }
         }
         self.event_count += 1;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use placement::{PlacementAnswer, PlacementCall};
+use placement::{ChangeRequest, PlacementAnswer, PlacementCall, RegionChange};
 use store::AdminAction;
 use types::{ClusterId, RegionId};
 
@@ -28,6 +28,7 @@ pub struct Operator {
     rng: Rng,
     joining: BTreeMap<CallId, HostId>,
     transfers: BTreeMap<CallId, RegionId>,
+    moves: BTreeMap<CallId, RegionId>,
     /// For each open question for a timestamp, the highest that had been received when it was asked.
     asked_behind: BTreeMap<CallId, u64>,
     last_timestamp: u64,
@@ -35,6 +36,8 @@ pub struct Operator {
     pub timestamp_count: u64,
     /// Leader transfers that have ended as wished.
     pub transfer_count: u64,
+    /// Moves of peers that placement has taken on.
+    pub move_count: u64,
 }
 
 impl Operator {
@@ -45,10 +48,12 @@ impl Operator {
             rng: Rng::new(seed, "operator"),
             joining: BTreeMap::new(),
             transfers: BTreeMap::new(),
+            moves: BTreeMap::new(),
             asked_behind: BTreeMap::new(),
             last_timestamp: 0,
             timestamp_count: 0,
             transfer_count: 0,
+            move_count: 0,
         }
     }
 
@@ -104,6 +109,28 @@ impl Operator {
         self.transfers.insert(call, region_id);
     }
 
+    /// Asks placement to let a region go on without one of its voters, on another store or (until placement repairs that)
+    /// on one store less.
+    pub fn move_peer(&mut self, world: &mut World, region_id: RegionId) {
+        let Some((_, picture)) = world.leader_of(region_id) else { return };
+        let Some(region) = &picture.region else { return };
+        if region.peers.len() < 3 {
+            return;
+        }
+        let mut store_ids: Vec<_> = region.peers.iter().map(|peer| peer.store_id).collect();
+        let leaves = self.rng.pick(&store_ids);
+        let others: Vec<_> = world.stores().into_iter().filter(|id| !store_ids.contains(id)).collect();
+        store_ids.retain(|id| *id != leaves);
+        if !others.is_empty() && self.rng.happens(700) {
+            store_ids.push(self.rng.pick(&others));
+        }
+        let hosts: Vec<_> = world.hosts().collect();
+        let change = ChangeRequest::new(region_id, RegionChange::SetStores(store_ids));
+        let body = CallBody::Placement(PlacementCall::ChangeRegion(change));
+        let call = world.call(Site::Operator, self.rng.pick(&hosts), body);
+        self.moves.insert(call, region_id);
+    }
+
     /// An answer has come.
     pub fn on_answer(&mut self, world: &mut World, answered: Answered) -> Result<(), Violation> {
         if let Some(before) = self.asked_behind.remove(&answered.id) {
@@ -111,6 +138,12 @@ impl Operator {
         }
         if self.transfers.remove(&answered.id).is_some() {
             self.transfer_count += u64::from(answered.body == AnswerBody::Admin(Ok(())));
+            return Ok(());
+        }
+        if self.moves.remove(&answered.id).is_some() {
+            let is_begun =
+                matches!(answered.body, AnswerBody::Placement(Ok(PlacementAnswer::OperationStarted { .. })));
+            self.move_count += u64::from(is_begun);
             return Ok(());
         }
         let Some(host) = self.joining.remove(&answered.id) else { return Ok(()) };

@@ -55,10 +55,12 @@ enum Kind {
     FailDisk,
     /// An operator moves a leader.
     Transfer,
+    /// An operator moves a region to other stores.
+    Move,
 }
 
 /// Every kind with its usual weight.
-const KINDS: [(Kind, u64); 18] = [
+const KINDS: [(Kind, u64); 19] = [
     (Kind::Crash, 10),
     (Kind::CrashLeader, 8),
     (Kind::PowerLoss, 10),
@@ -77,6 +79,7 @@ const KINDS: [(Kind, u64); 18] = [
     (Kind::FullDisk, 4),
     (Kind::FailDisk, 3),
     (Kind::Transfer, 10),
+    (Kind::Move, 8),
 ];
 
 /// What ends a fault.
@@ -224,6 +227,10 @@ impl Plan {
                 let region = if self.rng.happens(800) { RegionId::FIRST } else { RegionId::PLACEMENT };
                 operator.transfer(world, region);
             }
+            Kind::Move => {
+                let region = if self.rng.happens(800) { RegionId::FIRST } else { RegionId::PLACEMENT };
+                operator.move_peer(world, region);
+            }
         }
     }
 
@@ -277,7 +284,8 @@ impl Plan {
             | Kind::HangDisk
             | Kind::FullDisk
             | Kind::FailDisk
-            | Kind::Transfer => {
+            | Kind::Transfer
+            | Kind::Move => {
                 let leader = self.leader(world);
                 let followers: Vec<_> = without(leader).collect();
                 let one = self.rng.pick(&followers);

@@ -53,6 +53,10 @@ pub struct Totals {
     pub partitions: u64,
     /// Leader transfers that succeeded.
     pub transfers: u64,
+    /// Moves of regions to other stores that began.
+    pub moves: u64,
+    /// Regions that came back to a store that they had left, under a new peer id.
+    pub returns: u64,
     /// Snapshots that were received whole.
     pub snapshots: u64,
     /// Terms that had a leader.
@@ -214,6 +218,8 @@ impl Run {
             pauses: counters.pauses,
             partitions: self.plan.partition_count,
             transfers: self.operator.transfer_count,
+            moves: self.operator.move_count,
+            returns: self.checks.return_count(),
             snapshots: counters.snapshots,
             elections: self.checks.election_count(),
             timestamps: self.operator.timestamp_count,
@@ -225,8 +231,7 @@ impl Run {
 
 impl Totals {
     /// The names of the columns of [`Totals`]' display.
-    pub const HEADER: &str =
-        "   time    steps    ops     ok faults crash power pause  part trans  snap elect    ts  stop";
+    pub const HEADER: &str = "   time    steps    ops     ok faults crash power pause  part trans moves retur  snap elect    ts  stop";
 
     /// Adds another run's.
     pub fn add(&mut self, other: &Totals) {
@@ -240,6 +245,8 @@ impl Totals {
         self.pauses += other.pauses;
         self.partitions += other.partitions;
         self.transfers += other.transfers;
+        self.moves += other.moves;
+        self.returns += other.returns;
         self.snapshots += other.snapshots;
         self.elections += other.elections;
         self.timestamps += other.timestamps;
@@ -254,7 +261,7 @@ impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:6.1}s {:8} {:6} {:6} {:6} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5}",
+            "{:6.1}s {:8} {:6} {:6} {:6} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5}",
             self.time.as_secs_f64(),
             self.steps,
             self.operations,
@@ -265,6 +272,8 @@ impl fmt::Display for Totals {
             self.pauses,
             self.partitions,
             self.transfers,
+            self.moves,
+            self.returns,
             self.snapshots,
             self.elections,
             self.timestamps,

@@ -28,6 +28,8 @@ fn a_hundred_seeds_hold() {
     assert!(totals.pauses > 0);
     assert!(totals.partitions > 0);
     assert!(totals.transfers > 0);
+    assert!(totals.moves > 0);
+    assert!(totals.returns > 0);
     assert!(totals.snapshots > 0);
     assert!(totals.timestamps > 0);
     assert!(totals.succeeded * 2 > totals.operations, "most operations succeed in spite of everything");

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proto::{Message, convert, disk};
 use types::{LogCommand, Region, WallTime};
 
-use crate::message::ApplyState;
+use crate::message::{ApplyState, SplitTrace};
 
 /// Bytes that are not what this version writes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,15 +36,29 @@ pub(crate) fn decode_apply_state(row: &[u8]) -> Result<ApplyState, Malformed> {
     Ok(ApplyState { position: position.into(), region_clock: WallTime(row.region_clock_millis) })
 }
 
-pub(crate) fn encode_region(region: &Region) -> Vec<u8> {
-    let row = disk::RegionRow { region: Some(region.clone().into()), ..disk::RegionRow::default() };
+pub(crate) fn encode_region(region: &Region, last_split: Option<&SplitTrace>) -> Vec<u8> {
+    let last_split = last_split.map(|split| disk::SplitTrace {
+        change_id: split.change_id,
+        regions: split.regions.iter().cloned().map(Into::into).collect(),
+    });
+    let row =
+        disk::RegionRow { region: Some(region.clone().into()), last_split, ..disk::RegionRow::default() };
     row.encode_to_vec()
 }
 
 pub(crate) fn decode_region(row: &[u8]) -> Result<Region, Malformed> {
+    Ok(decode_region_row(row)?.0)
+}
+
+pub(crate) fn decode_region_row(row: &[u8]) -> Result<(Region, Option<SplitTrace>), Malformed> {
     let row = disk::RegionRow::decode(row).map_err(malformed)?;
     let region = row.region.ok_or_else(|| malformed("a region row without a region"))?;
-    Region::try_from(region).map_err(malformed)
+    let last_split = row.last_split.map(|split| {
+        let regions = split.regions.into_iter().map(Region::try_from).collect::<Result<_, _>>();
+        regions.map(|regions| SplitTrace { change_id: split.change_id, regions })
+    });
+    let region = Region::try_from(region).map_err(malformed)?;
+    Ok((region, last_split.transpose().map_err(malformed)?))
 }
 
 fn malformed(error: impl std::fmt::Display) -> Malformed {

@@ -70,6 +70,9 @@ impl Store {
                 StoreMessage::Raft(envelope) => envelopes.push(envelope),
                 StoreMessage::Beat(beat) => router.liveness.send(LivenessMail::Beat { from, beat }),
                 StoreMessage::Snapshot(message) => router.snapshot.send(SnapshotMail::Message(from, message)),
+                StoreMessage::Membership(message) => {
+                    router.send_raft(message.region_id(), RaftMail::Membership(from, message));
+                }
                 StoreMessage::Placement(message) => self.inner.placement.receive(from, message),
             }
         }

@@ -26,6 +26,7 @@ mod codec;
 mod config;
 mod error;
 mod handle;
+mod lifecycle;
 mod limits;
 mod liveness;
 mod log_writer;
@@ -49,9 +50,9 @@ pub use error::{Error, Result};
 pub use handle::Store;
 pub use liveness::Unreachable;
 pub use message::{
-    AdminAction, AdminRequest, ApplyState, Beat, PlacementMessage, Proposal, RaftEnvelope, ReadRequest,
-    RegionReport, RequestContext, Responder, SnapshotAck, SnapshotChunk, SnapshotHeader, SnapshotMessage,
-    SnapshotStatus, StoreMessage,
+    AdminAction, AdminRequest, ApplyState, Beat, MembershipMessage, PlacementMessage, Proposal, RaftEnvelope,
+    ReadRequest, RegionReport, RequestContext, Responder, SnapshotAck, SnapshotChunk, SnapshotHeader,
+    SnapshotMessage, SnapshotStatus, StoreMessage,
 };
 pub use open::{OpenError, Ports};
 pub use ports::{Lane, PlacementClient, Transport};

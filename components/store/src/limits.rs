@@ -73,5 +73,9 @@ pub(crate) const CAUGHT_UP_ENTRIES: u64 = 64;
 /// give up for lack of a quorum.
 pub(crate) const SILENT_AFTER: Duration = Duration::from_millis(300);
 
+/// A peer that has heard no leader for this long asks the region's other stores whether it still belongs to it, and asks
+/// again as often: far longer than any election takes, so that a healthy cluster never asks.
+pub(crate) const MEMBERSHIP_ASK_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Reads of one region that may wait for a read index; beyond it they are answered `ReadIndexNotReady`.
 pub(crate) const WAITING_READS_MAX: usize = 65_536;

@@ -19,6 +19,8 @@ pub(crate) struct LogTask {
     pub(crate) is_synced: bool,
     /// The newest Ready of each region that is durable then.
     pub(crate) persisted: Vec<(RegionId, u64)>,
+    /// Lifecycle records in `batch`, with the regions that wait for them.
+    pub(crate) recorded: Vec<(RegionId, u64)>,
     /// Votes and acknowledgements: they say that something is durable.
     pub(crate) messages: Outbox,
 }
@@ -57,6 +59,10 @@ impl Worker for LogWriter {
         for (worker, persisted) in joined.persisted {
             self.shared.router.raft[worker].send(RaftMail::Persisted(persisted));
         }
+        // Behind what was persisted before them: a peer that ends hears of nothing later.
+        for (worker, recorded) in joined.recorded {
+            self.shared.router.raft[worker].send(RaftMail::Recorded(recorded));
+        }
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -68,6 +74,7 @@ struct Joined {
     batch: LogBatch,
     is_synced: bool,
     persisted: BTreeMap<usize, Vec<(RegionId, u64)>>,
+    recorded: BTreeMap<usize, Vec<(RegionId, u64)>>,
     messages: Outbox,
 }
 
@@ -76,6 +83,7 @@ fn join(tasks: &mut Vec<LogTask>) -> Joined {
         batch: LogBatch::default(),
         is_synced: false,
         persisted: BTreeMap::new(),
+        recorded: BTreeMap::new(),
         messages: Outbox::default(),
     };
     for task in tasks.drain(..) {
@@ -87,6 +95,9 @@ fn join(tasks: &mut Vec<LogTask>) -> Joined {
         joined.is_synced |= task.is_synced;
         if !task.persisted.is_empty() {
             joined.persisted.entry(task.worker).or_default().extend(task.persisted);
+        }
+        if !task.recorded.is_empty() {
+            joined.recorded.entry(task.worker).or_default().extend(task.recorded);
         }
         joined.messages.absorb(task.messages);
     }

@@ -81,6 +81,29 @@ pub enum StoreMessage {
     Snapshot(SnapshotMessage),
     /// Between placement's clients and its host; only placement looks inside.
     Placement(PlacementMessage),
+    /// Whether a peer still belongs to its region.
+    Membership(MembershipMessage),
+}
+
+/// How a peer learns that it was removed: nobody sends it the log any more that says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MembershipMessage {
+    /// Is this peer of the sending store still one of the region's? It has heard no leader for a while.
+    Question {
+        /// The region.
+        region_id: RegionId,
+        /// The peer.
+        peer_id: PeerId,
+        /// The epoch that it has applied; zero: none.
+        epoch: Epoch,
+    },
+    /// The peer is not.
+    Removed {
+        /// The peer.
+        peer_id: PeerId,
+        /// An applied descriptor without it.
+        region: Region,
+    },
 }
 
 /// A Raft message with its address.
@@ -227,6 +250,17 @@ pub(crate) enum RaftMail {
     DiskFull(bool),
     /// Hand every leadership over; the store stops.
     Drain,
+    /// From another store: whether a peer belongs to its region.
+    Membership(StoreId, MembershipMessage),
+    /// Lifecycle records are durable: the regions that wait for them, with the records' sequences.
+    Recorded(Vec<(RegionId, u64)>),
+    /// The end of a peer is durable and its log is gone: the region may have another peer here.
+    Ended {
+        /// The region.
+        region_id: RegionId,
+        /// The peer.
+        peer_id: PeerId,
+    },
 }
 
 /// What one region applied in a round.
@@ -274,6 +308,9 @@ pub enum AdminAction {
         /// Names the change.
         change_id: u64,
     },
+    /// End the peer on this store, which need not lead: it was removed, as this newer descriptor shows. Refused if the
+    /// descriptor is not newer than the peer's own, or names the peer.
+    DestroyPeer(Region),
 }
 
 /// What a region's leader tells placement about it.
@@ -297,6 +334,8 @@ pub(crate) enum ApplyMail {
     Commit(CommittedEntries),
     /// A snapshot whose record is durable.
     Install(Box<SnapshotInstall>),
+    /// A peer ends, by a record that is durable.
+    End(Box<engine::LifecycleRecord>),
     /// A region begins on this store, at the state that the KV engine holds.
     Open(RegionId),
     /// Hand the read back to a read worker once the region has applied `index`.
@@ -385,6 +424,17 @@ pub(crate) enum SnapshotMail {
     },
 }
 
+impl MembershipMessage {
+    /// The region that it is about.
+    #[must_use]
+    pub fn region_id(&self) -> RegionId {
+        match self {
+            MembershipMessage::Question { region_id, .. } => *region_id,
+            MembershipMessage::Removed { region, .. } => region.id,
+        }
+    }
+}
+
 impl SnapshotChunk {
     /// The checksum of a chunk's content.
     #[must_use]
@@ -413,4 +463,13 @@ pub struct ApplyState {
     pub position: LogPosition,
     /// The region clock (D11).
     pub region_clock: WallTime,
+}
+
+/// How the last split of a region ended: kept, for those who ask again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SplitTrace {
+    /// The change.
+    pub(crate) change_id: u64,
+    /// The parent and its children right after it, in order of their keys.
+    pub(crate) regions: Vec<Region>,
 }

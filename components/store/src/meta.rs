@@ -45,6 +45,11 @@ impl Meta {
         ranges.remove(region.id);
         ranges.insert(region);
     }
+
+    /// A region has no keys here any more.
+    pub(crate) fn remove(&self, id: RegionId) {
+        self.ranges.write().remove(id);
+    }
 }
 
 impl Ranges {

@@ -1,23 +1,22 @@
 //! Opening a store: replay of lifecycle records, then peers, then actors.
 
 use std::{
-    collections::BTreeSet,
-    ops::ControlFlow,
+    collections::BTreeMap,
     sync::{Arc, atomic::AtomicU64},
 };
 
 use actor::{Actor, ActorId, Clock, Mailbox, Runnable, Scheduler};
-use engine::{KvEngine, LifecycleChange, LifecycleRecord, LogEngine, RaftState, StoreIdent};
+use engine::{KvEngine, LogEngine, RaftState, StoreIdent};
 use kv::keys;
 use raft::{InitialState, RaftGroup};
-use types::{ClusterId, KeyRange, Peer as PeerIdentity, PeerRole, RegionId};
+use types::{KeyRange, Peer as PeerIdentity, PeerId, PeerRole, RegionId};
 
 use crate::{
     Config, Store,
-    apply::{ApplyWorker, write_effect},
-    bootstrap::first_position,
+    apply::ApplyWorker,
     codec,
     handle::Inner,
+    lifecycle::{delete_stray_files, ending_peers, last_sequence, replay},
     liveness::Liveness,
     log_writer::LogWriter,
     message::{ApplyMail, ApplyState},
@@ -87,7 +86,8 @@ impl Store {
         delete_stray_files(&*ports.kv, &records)?;
         let last_record = last_sequence(&*ports.kv, &records)?;
         let shared = share(config, ident, ports, first_actor, last_record);
-        let peers = load_peers(&shared)?;
+        let endings = ending_peers(&records);
+        let peers = load_peers(&shared, &endings)?;
         let store = Store {
             inner: Arc::new(Inner {
                 ident,
@@ -100,51 +100,8 @@ impl Store {
             }),
         };
         let upkeep = Upkeep::new(Arc::clone(&shared), records);
-        Ok((store, make_actors(&shared, peers, upkeep)))
+        Ok((store, make_actors(&shared, peers, &endings, upkeep)))
     }
-}
-
-/// Brings about what records say and the flushed data lacks, in order (D5).
-fn replay(kv: &dyn KvEngine, cluster_id: ClusterId, records: &[LifecycleRecord]) -> Result<(), OpenError> {
-    for record in records {
-        if kv.get(&keys::lifecycle_mark_key(record.sequence))?.is_none() {
-            tracing::info!(sequence = record.sequence, "replay lifecycle record");
-            write_effect(kv, record, |region| first_position(cluster_id, region.id))?;
-        }
-    }
-    Ok(())
-}
-
-/// The highest sequence ever given out. Records go once their effect is flushed, but their marks stay: a sequence that
-/// were given out again would find the mark of its predecessor, and its record would never be replayed.
-fn last_sequence(kv: &dyn KvEngine, records: &[LifecycleRecord]) -> Result<u64, OpenError> {
-    let mut last = records.last().map_or(0, |record| record.sequence);
-    let (start_key, end_key) = keys::lifecycle_mark_range();
-    kv.snapshot().scan(&start_key, &end_key, true, &mut |key, _| {
-        if let Some(keys::Key::LifecycleMark(sequence)) = keys::parse(key) {
-            last = last.max(sequence);
-        }
-        ControlFlow::Break(())
-    })?;
-    Ok(last)
-}
-
-/// Staged files that no record needs: of transfers that a crash cut short.
-fn delete_stray_files(kv: &dyn KvEngine, records: &[LifecycleRecord]) -> Result<(), OpenError> {
-    let needed: BTreeSet<&str> = records
-        .iter()
-        .flat_map(|record| match &record.change {
-            LifecycleChange::Snapshot { files, .. } => files.as_slice(),
-            LifecycleChange::Create { .. } => &[],
-        })
-        .map(String::as_str)
-        .collect();
-    for file in kv.stage_list()? {
-        if !needed.contains(file.name.as_str()) {
-            kv.stage_delete(&file.name)?;
-        }
-    }
-    Ok(())
 }
 
 fn share(
@@ -186,9 +143,12 @@ fn share(
     Arc::new(shared)
 }
 
-fn load_peers(shared: &Shared) -> Result<Vec<Peer>, OpenError> {
+fn load_peers(shared: &Shared, endings: &BTreeMap<RegionId, PeerId>) -> Result<Vec<Peer>, OpenError> {
     let mut peers = Vec::new();
     for (region_id, state) in shared.log.raft_states()? {
+        if endings.contains_key(&region_id) {
+            continue;
+        }
         peers.push(load_peer(shared, region_id, state)?);
     }
     Ok(peers)
@@ -238,15 +198,18 @@ fn load_peer(shared: &Shared, region_id: RegionId, mut state: RaftState) -> Resu
         vote_not_before: now + shared.config.promise(),
     };
     let group = RaftGroup::new(options(shared, me, region_id), initial, now);
-    Ok(Peer::new(PeerStart {
-        region_id,
-        me,
-        group,
-        view,
-        region,
-        announced_range: KeyRange::default(),
-        applied_term: applied.position.term,
-    }))
+    Ok(Peer::new(
+        now,
+        PeerStart {
+            region_id,
+            me,
+            group,
+            view,
+            region,
+            announced_range: KeyRange::default(),
+            applied_term: applied.position.term,
+        },
+    ))
 }
 
 /// This store's peer, with the role that the last configuration of its log gives it.
@@ -261,7 +224,12 @@ fn identity_of(shared: &Shared, state: &RaftState) -> PeerIdentity {
     })
 }
 
-fn make_actors(shared: &Arc<Shared>, peers: Vec<Peer>, upkeep: Upkeep) -> Vec<Box<dyn Runnable>> {
+fn make_actors(
+    shared: &Arc<Shared>,
+    peers: Vec<Peer>,
+    endings: &BTreeMap<RegionId, PeerId>,
+    upkeep: Upkeep,
+) -> Vec<Box<dyn Runnable>> {
     let router = &shared.router;
     let mut actors: Vec<Box<dyn Runnable>> = Vec::new();
     let mut groups: Vec<Vec<Peer>> = router.raft.iter().map(|_| Vec::new()).collect();
@@ -269,7 +237,10 @@ fn make_actors(shared: &Arc<Shared>, peers: Vec<Peer>, upkeep: Upkeep) -> Vec<Bo
         groups[router.raft_at(peer.region_id)].push(peer);
     }
     for (at, (mailbox, peers)) in router.raft.iter().zip(groups).enumerate() {
-        let worker = RaftWorker::new(at, Arc::clone(shared), peers);
+        let mut worker = RaftWorker::new(at, Arc::clone(shared), peers);
+        for (region_id, peer_id) in endings.iter().filter(|(id, _)| router.raft_at(**id) == at) {
+            worker.resume_end(*region_id, *peer_id);
+        }
         actors.push(Box::new(Actor::new(format!("raft-{at}"), Arc::clone(mailbox), worker)));
     }
     for (at, mailbox) in router.apply.iter().enumerate() {

@@ -13,9 +13,10 @@ use types::{Index, Instant, LogPosition, Peer as PeerIdentity, RegionId, StoreId
 
 use crate::{
     Error, codec,
+    lifecycle::Ending,
     limits::{DRAIN_INTERVAL, PEER_DOWN_AFTER},
     log_writer::LogTask,
-    message::{AppliedNotice, Proposal, RaftEnvelope, RaftMail, ReadRequest, ReceivedSnapshot, SnapshotMail},
+    message::{AppliedNotice, Proposal, RaftEnvelope, RaftMail, ReadRequest, ReceivedSnapshot},
     peer::{Peer, PeerStart, RoundOutput, no_peer},
     shared::Shared,
     view::{RegionView, ViewState},
@@ -24,14 +25,16 @@ use crate::{
 /// The actor that owns the peers of every n-th region.
 pub(crate) struct RaftWorker {
     /// Which one this is.
-    at: usize,
-    shared: Arc<Shared>,
-    peers: BTreeMap<RegionId, Box<Peer>>,
+    pub(crate) at: usize,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) peers: BTreeMap<RegionId, Box<Peer>>,
+    /// Peers on their way out, whose regions have no other peer here until they are gone.
+    pub(crate) endings: BTreeMap<RegionId, Ending>,
     /// Peers that want a round at some time; entries that were overtaken are skipped when they come up.
     timers: BTreeSet<(Instant, RegionId)>,
     /// Regions with something to do in this round.
     touched: Vec<RegionId>,
-    out: RoundOutput,
+    pub(crate) out: RoundOutput,
     /// Wall minus monotonic time of recent rounds, for leases (D2).
     wall_leads: VecDeque<(Instant, i64)>,
     suspected: BTreeSet<StoreId>,
@@ -64,6 +67,7 @@ impl Worker for RaftWorker {
         }
         // 3. What read workers may know, before anyone outside can know more.
         self.publish(now, &touched);
+        self.end_removed(&touched);
         // 4. Appends leave before the own fsync (thesis 10.2.1).
         self.out.messages.send(&*self.shared.transport);
         // 5. One batch for all regions; its end comes back as mail.
@@ -91,6 +95,7 @@ impl RaftWorker {
             at,
             shared,
             peers: BTreeMap::new(),
+            endings: BTreeMap::new(),
             timers: BTreeSet::new(),
             touched: Vec::new(),
             out: RoundOutput::default(),
@@ -140,6 +145,11 @@ impl RaftWorker {
             RaftMail::StoreUnreachable(store) => self.on_unreachable(now.monotonic, store),
             RaftMail::Flushed => self.on_flushed(now.monotonic),
             RaftMail::DiskFull(is_full) => self.is_disk_full = is_full,
+            RaftMail::Membership(from, message) => self.on_membership(from, message),
+            RaftMail::Recorded(recorded) => {
+                recorded.into_iter().for_each(|(region_id, sequence)| self.on_recorded(region_id, sequence));
+            }
+            RaftMail::Ended { region_id, peer_id } => self.on_ended(region_id, peer_id),
             RaftMail::Drain => self.next_drain = Some(now.monotonic),
         }
     }
@@ -193,6 +203,14 @@ impl RaftWorker {
             );
             return false;
         }
+        if self.is_barred(envelope.region_id, envelope.to.id) {
+            tracing::debug!(
+                region = envelope.region_id.0,
+                peer = envelope.to.id.0,
+                "the peer has ended here"
+            );
+            return false;
+        }
         self.add_empty_peer(now, envelope.region_id, envelope.to, range.clone());
         true
     }
@@ -218,11 +236,11 @@ impl RaftWorker {
             announced_range: range,
             applied_term: Term::default(),
         };
-        self.peers.insert(region_id, Box::new(Peer::new(start)));
+        self.peers.insert(region_id, Box::new(Peer::new(now, start)));
     }
 
     fn on_applied(&mut self, now: Now, notice: AppliedNotice) {
-        self.with_peer(notice.region_id, |peer, _| peer.on_applied(now, notice));
+        self.with_peer(notice.region_id, |peer, out| peer.on_applied(now, notice, out));
     }
 
     fn on_read(&mut self, now: Instant, read: ReadRequest) {
@@ -241,12 +259,12 @@ impl RaftWorker {
     fn on_snapshot_received(&mut self, now: Instant, received: Box<ReceivedSnapshot>) {
         let header = &received.header;
         let region_id = header.region.id;
-        if !self.peers.contains_key(&region_id) {
+        if !self.peers.contains_key(&region_id) && !self.is_barred(region_id, header.to.id) {
             self.add_empty_peer(now, region_id, header.to, header.region.range.clone());
         }
         let is_for_me = self.peers.get(&region_id).is_some_and(|peer| peer.me.id == header.to.id);
         if !is_for_me {
-            return self.out.snapshots.push(SnapshotMail::Finished { files: received.files });
+            return self.drop_snapshot(received.files);
         }
         self.with_peer(region_id, |peer, _| peer.on_snapshot_received(now, received));
     }
@@ -330,7 +348,7 @@ impl RaftWorker {
 
     fn submit_log(&mut self) {
         let out = &mut self.out;
-        if out.batch.is_empty() && out.persisted.is_empty() {
+        if out.batch.is_empty() && out.persisted.is_empty() && out.recorded.is_empty() {
             assert!(
                 out.messages_after_persist.is_empty(),
                 "messages wait only for Readies that are persisted"
@@ -342,6 +360,7 @@ impl RaftWorker {
             batch: std::mem::take(&mut out.batch),
             is_synced: std::mem::take(&mut out.is_synced),
             persisted: std::mem::take(&mut out.persisted),
+            recorded: std::mem::take(&mut out.recorded),
             messages: std::mem::take(&mut out.messages_after_persist),
         });
     }
@@ -366,14 +385,20 @@ impl RaftWorker {
             reports.extend(peer.report(now.monotonic, is_down));
             if *region_id == RegionId::PLACEMENT {
                 let leader = peer.leader_identity().map(|leader| leader.store_id);
-                let known = (leader, peer.settled_term());
-                if self.told_placement.replace(known) != Some(known) {
-                    self.shared.placement.on_placement_leader(known.0, known.1);
-                }
+                let led_here = peer.settled_term();
+                self.tell_placement_leader(leader, led_here);
             }
         }
         if !reports.is_empty() {
             self.shared.placement.report(reports);
+        }
+    }
+
+    /// Tells placement who leads its group, if that is news.
+    pub(crate) fn tell_placement_leader(&mut self, leader: Option<StoreId>, led_here: Option<Term>) {
+        let known = (leader, led_here);
+        if self.told_placement.replace(known) != Some(known) {
+            self.shared.placement.on_placement_leader(leader, led_here);
         }
     }
 
@@ -413,7 +438,7 @@ impl RaftWorker {
         }
     }
 
-    fn touch(&mut self, region_id: RegionId) {
+    pub(crate) fn touch(&mut self, region_id: RegionId) {
         if let Some(peer) = self.peers.get_mut(&region_id)
             && !std::mem::replace(&mut peer.is_touched, true)
         {

@@ -9,6 +9,7 @@ use telemetry::names;
 use types::Instant;
 
 use crate::{
+    lifecycle::clearing,
     limits::{DISK_CHECK_INTERVAL, DISK_CHECK_INTERVAL_LOW, FLUSH_INTERVAL, SPACE_AMPLE_BYTES},
     log_writer::LogTask,
     message::{RaftMail, SnapshotMail},
@@ -72,13 +73,25 @@ impl Upkeep {
         if removed.is_empty() {
             return;
         }
-        let records_removed = removed.iter().map(|record| record.sequence).collect();
-        let batch = LogBatch { records_removed, ..LogBatch::default() };
+        let mut batch = LogBatch::default();
+        for record in &removed {
+            batch.records_removed.push(record.sequence);
+            if let LifecycleChange::Destroy { region_id, .. } = &record.change {
+                batch.writes.push(clearing(*region_id));
+            }
+        }
         // Not synced: a record that comes back after a crash finds its mark and is removed again.
         self.shared.router.log_writer.send(LogTask { batch, ..LogTask::default() });
+        // Behind the deletion, so that whatever a region's worker now writes comes after it.
         for record in removed {
-            if let LifecycleChange::Snapshot { files, .. } = record.change {
-                self.shared.router.snapshot.send(SnapshotMail::Finished { files });
+            match record.change {
+                LifecycleChange::Snapshot { files, .. } => {
+                    self.shared.router.snapshot.send(SnapshotMail::Finished { files });
+                }
+                LifecycleChange::Destroy { region_id, peer_id, .. } => {
+                    self.shared.router.send_raft(region_id, RaftMail::Ended { region_id, peer_id });
+                }
+                LifecycleChange::Create { .. } | LifecycleChange::Split { .. } => {}
             }
         }
     }

@@ -104,6 +104,10 @@ impl Views {
         self.regions.get(&id).map(|view| Arc::clone(&view))
     }
 
+    pub(crate) fn remove(&self, id: RegionId) {
+        self.regions.remove(&id);
+    }
+
     pub(crate) fn insert(&self, id: RegionId, view: Arc<RegionView>) {
         self.regions.insert(id, view);
     }

@@ -6,10 +6,10 @@ use proto::{
 };
 use raft::MessageBody;
 use store::{
-    Beat, Lane, PlacementMessage, RaftEnvelope, SnapshotAck, SnapshotChunk, SnapshotHeader, SnapshotMessage,
-    SnapshotStatus, StoreMessage,
+    Beat, Lane, MembershipMessage, PlacementMessage, RaftEnvelope, SnapshotAck, SnapshotChunk,
+    SnapshotHeader, SnapshotMessage, SnapshotStatus, StoreMessage,
 };
-use types::{Entry, Incarnation, Peer, Term, WallTime};
+use types::{Entry, Incarnation, Peer, PeerId, Region, RegionId, Term, WallTime};
 use wire::store_message::Message as Body;
 
 /// What a message counts beside its payload: ids, positions, stamps.
@@ -39,10 +39,7 @@ pub(crate) fn size_of(message: &StoreMessage) -> usize {
             }
         }
         StoreMessage::Beat(_) => 0,
-        StoreMessage::Snapshot(SnapshotMessage::Header(header)) => {
-            let keys = header.region.range.start_key.len() + header.region.range.end_key.len();
-            keys + (header.region.peers.len() + 4) * 2 * ITEM_OVERHEAD_BYTES
-        }
+        StoreMessage::Snapshot(SnapshotMessage::Header(header)) => size_of_region(&header.region),
         StoreMessage::Snapshot(SnapshotMessage::Chunk(chunk)) => {
             chunk.size_bytes() + chunk.pairs.len() * ITEM_OVERHEAD_BYTES
         }
@@ -51,8 +48,15 @@ pub(crate) fn size_of(message: &StoreMessage) -> usize {
             SnapshotStatus::Continue { .. } | SnapshotStatus::Done => 0,
         },
         StoreMessage::Placement(message) => message.body.len(),
+        StoreMessage::Membership(MembershipMessage::Question { .. }) => 0,
+        StoreMessage::Membership(MembershipMessage::Removed { region, .. }) => size_of_region(region),
     };
     payload + MESSAGE_OVERHEAD_BYTES
+}
+
+fn size_of_region(region: &Region) -> usize {
+    let keys = region.range.start_key.len() + region.range.end_key.len();
+    keys + (region.peers.len() + 4) * 2 * ITEM_OVERHEAD_BYTES
 }
 
 fn entry_size(entry: &Entry) -> usize {
@@ -75,6 +79,19 @@ pub(crate) fn encode(message: StoreMessage) -> Result<wire::StoreMessage> {
         StoreMessage::Placement(PlacementMessage { id, is_response: true, body }) => {
             Body::PlacementResponse(wire::PlacementResponse { id, body })
         }
+        StoreMessage::Membership(MembershipMessage::Question { region_id, peer_id, epoch }) => {
+            Body::MembershipQuestion(wire::MembershipQuestion {
+                region_id: region_id.0,
+                peer_id: peer_id.0,
+                epoch: Some(epoch.into()),
+            })
+        }
+        StoreMessage::Membership(MembershipMessage::Removed { peer_id, region }) => {
+            Body::MembershipRemoved(wire::MembershipRemoved {
+                peer_id: peer_id.0,
+                region: Some(region.into()),
+            })
+        }
     };
     Ok(wire::StoreMessage { message: Some(body) })
 }
@@ -96,6 +113,15 @@ pub(crate) fn decode(message: wire::StoreMessage) -> Result<StoreMessage> {
         Body::PlacementResponse(wire::PlacementResponse { id, body }) => {
             StoreMessage::Placement(PlacementMessage { id, is_response: true, body })
         }
+        Body::MembershipQuestion(question) => StoreMessage::Membership(MembershipMessage::Question {
+            region_id: RegionId(non_zero(question.region_id, "MembershipQuestion", "region_id")?),
+            peer_id: PeerId(non_zero(question.peer_id, "MembershipQuestion", "peer_id")?),
+            epoch: required(question.epoch, "MembershipQuestion", "epoch")?.into(),
+        }),
+        Body::MembershipRemoved(removed) => StoreMessage::Membership(MembershipMessage::Removed {
+            peer_id: PeerId(non_zero(removed.peer_id, "MembershipRemoved", "peer_id")?),
+            region: required(removed.region, "MembershipRemoved", "region")?.try_into()?,
+        }),
     })
 }
 
@@ -221,6 +247,10 @@ fn decode_ack(ack: wire::SnapshotAck) -> Result<SnapshotAck> {
     Ok(SnapshotAck { id: ack.snapshot_id, status })
 }
 
+fn non_zero(value: u64, message: &'static str, field: &'static str) -> Result<u64> {
+    if value == 0 { Err(Error::Missing { message, field }) } else { Ok(value) }
+}
+
 fn required<T>(value: Option<T>, message: &'static str, field: &'static str) -> Result<T> {
     value.ok_or(Error::Missing { message, field })
 }
@@ -231,8 +261,8 @@ mod tests {
     use proto::Message as _;
     use raft::{Message, Stamp};
     use types::{
-        Chain, ConfigurationChange, EntryKind, Epoch, Index, Instant, KeyRange, LogPosition, PeerId,
-        PeerRole, Region, RegionId, StoreId,
+        Chain, ConfigurationChange, EntryKind, Epoch, Index, Instant, KeyRange, LogPosition, PeerRole,
+        StoreId,
     };
 
     use super::*;
@@ -313,6 +343,15 @@ mod tests {
                 id: 1,
                 is_response: true,
                 body: Bytes::from_static(b"a"),
+            }),
+            StoreMessage::Membership(MembershipMessage::Question {
+                region_id: RegionId(2),
+                peer_id: PeerId(3),
+                epoch: Epoch::default(),
+            }),
+            StoreMessage::Membership(MembershipMessage::Removed {
+                peer_id: PeerId(3),
+                region: header().region,
             }),
         ];
         messages.extend(

@@ -146,7 +146,10 @@ mod tests {
     fn ids(messages: Option<Vec<StoreMessage>>) -> Vec<u64> {
         let id_of = |message| match message {
             StoreMessage::Placement(message) => message.id,
-            other @ (StoreMessage::Raft(_) | StoreMessage::Beat(_) | StoreMessage::Snapshot(_)) => {
+            other @ (StoreMessage::Raft(_)
+            | StoreMessage::Beat(_)
+            | StoreMessage::Snapshot(_)
+            | StoreMessage::Membership(_)) => {
                 panic!("unexpected {other:?}")
             }
         };

@@ -8,7 +8,8 @@ use types::{
 
 use super::{BASE, Fixture, REGION, Running, entries, raft_state};
 use crate::{
-    Error, LifecycleChange, LifecycleRecord, LogBatch, LogEngine, LogWrite, RaftState, Result, StoreIdent,
+    BornRegion, Error, LifecycleChange, LifecycleRecord, LogBatch, LogEngine, LogWrite, RaftState, Result,
+    StoreIdent,
 };
 
 /// A batch with something of every kind is there after a crash, whole.
@@ -175,14 +176,14 @@ pub fn lifecycle_records_come_back_in_order(fixture: &mut dyn Fixture) -> Result
         records_removed: removed.to_vec(),
         ..LogBatch::default()
     };
-    running.log.write(&records(&[snapshot_received(255), created(256)], &[]), true)?;
-    running.log.write(&records(&[created(1), created(257)], &[]), true)?;
-    let expected = [created(1), snapshot_received(255), created(256), created(257)];
+    running.log.write(&records(&[snapshot_received(255), split(256)], &[]), true)?;
+    running.log.write(&records(&[created(1), destroyed(257)], &[]), true)?;
+    let expected = [created(1), snapshot_received(255), split(256), destroyed(257)];
     assert_eq!(running.log.lifecycle_records()?, expected);
     let running = running.restart();
     assert_eq!(running.log.lifecycle_records()?, expected);
-    running.log.write(&records(&[created(258)], &[1, 256, 1_000]), true)?;
-    let expected = [snapshot_received(255), created(257), created(258)];
+    running.log.write(&records(&[destroyed(258)], &[1, 256, 1_000]), true)?;
+    let expected = [snapshot_received(255), destroyed(257), destroyed(258)];
     assert_eq!(running.restart().log.lifecycle_records()?, expected);
     Ok(())
 }
@@ -354,6 +355,30 @@ fn snapshot_received(sequence: u64) -> LifecycleRecord {
         configuration: state.configurations[1].clone(),
         region_clock: WallTime(sequence + 2),
         files: vec!["one.sst".to_owned(), "two".to_owned()],
+        replaced_range: sequence.is_multiple_of(2).then(|| KeyRange::new("a", "")),
     };
+    LifecycleRecord { sequence, cause: None, change }
+}
+
+fn split(sequence: u64) -> LifecycleRecord {
+    let born = |id: u64| BornRegion {
+        region: region(id),
+        peer_id: PeerId(id + 1),
+        is_dropped: id.is_multiple_of(2),
+    };
+    let change = LifecycleChange::Split {
+        region: region(sequence),
+        position: raft_state(sequence).last,
+        region_clock: WallTime(sequence + 2),
+        change_id: sequence + 3,
+        children: vec![born(sequence + 4), born(sequence + 5)],
+    };
+    LifecycleRecord { sequence, cause: Some((RegionId(sequence), Index(sequence))), change }
+}
+
+fn destroyed(sequence: u64) -> LifecycleRecord {
+    let range = sequence.is_multiple_of(2).then(|| KeyRange::new("", "z"));
+    let change =
+        LifecycleChange::Destroy { region_id: RegionId(sequence), peer_id: PeerId(sequence + 1), range };
     LifecycleRecord { sequence, cause: None, change }
 }

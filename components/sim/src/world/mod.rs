@@ -124,6 +124,12 @@ impl World {
         (0..self.hosts.len()).map(HostId)
     }
 
+    /// Every store that has ever started, in order of id.
+    #[must_use]
+    pub fn stores(&self) -> Vec<StoreId> {
+        self.host_of.keys().copied().collect()
+    }
+
     /// The machine of a store.
     #[must_use]
     pub fn host_of(&self, store: StoreId) -> Option<HostId> {

@@ -12,7 +12,7 @@ use types::{ConfigurationChange, Entry, EntryKind, Index, LogPosition, Outcome, 
 
 use crate::{
     Error, Result, codec,
-    message::{ApplyState, CommittedEntries, ConfirmedRead, InFlight, Responder},
+    message::{ApplyState, CommittedEntries, ConfirmedRead, InFlight, Responder, SplitTrace},
     meta::Meta,
     view::RegionView,
 };
@@ -21,6 +21,8 @@ use crate::{
 pub(super) struct Applier {
     region_id: RegionId,
     region: Arc<Region>,
+    /// The region's last split.
+    last_split: Option<SplitTrace>,
     state: ApplyState,
     view: Arc<RegionView>,
     /// Whether the descriptor has changed since it was published.
@@ -66,13 +68,14 @@ impl Applier {
             row.ok_or_else(|| ApplyError::Corrupt(format!("the {what} row is missing")))
         };
         let corrupt = |error: codec::Malformed| ApplyError::Corrupt(error.to_string());
-        let region =
-            codec::decode_region(&row(&keys::region_state_key(region_id), "region")?).map_err(corrupt)?;
+        let row_of_region = row(&keys::region_state_key(region_id), "region")?;
+        let (region, last_split) = codec::decode_region_row(&row_of_region).map_err(corrupt)?;
         let state = codec::decode_apply_state(&row(&keys::apply_state_key(region_id), "apply state")?)
             .map_err(corrupt)?;
         Ok(Applier {
             region_id,
             region: Arc::new(region),
+            last_split,
             state,
             view,
             is_region_changed: true,
@@ -180,7 +183,7 @@ impl Applier {
 
     pub(super) fn write_region(&self, round: &mut kv::Round) {
         let key = keys::region_state_key(self.region_id);
-        round.batch_mut().put(&[&key], &[&codec::encode_region(&self.region)]);
+        round.batch_mut().put(&[&key], &[&codec::encode_region(&self.region, self.last_split.as_ref())]);
     }
 
     pub(super) fn write_state(&self, round: &mut kv::Round) {

@@ -1,48 +1,10 @@
-//! Putting a snapshot in place (D5): the record is durable already, so every step may be cut short and done again.
+//! Effects of lifecycle records on a region's state machine.
 
-use engine::{KvBatch, KvEngine, LifecycleChange, LifecycleRecord};
-use kv::keys;
-use types::{LogPosition, Region, WallTime};
+use engine::{LifecycleChange, LifecycleRecord};
+use types::LogPosition;
 
 use super::ApplyWorker;
-use crate::{codec, message::ApplyState, upkeep::UpkeepMail};
-
-/// Writes a record's effect into the KV engine: clears the range, ingests, then the region's rows and the mark. Also the
-/// replay at start.
-pub(crate) fn write_effect(
-    kv: &dyn KvEngine,
-    record: &LifecycleRecord,
-    first: impl Fn(&Region) -> LogPosition,
-) -> engine::Result<()> {
-    let mut rows = KvBatch::new();
-    match &record.change {
-        LifecycleChange::Create { regions } => {
-            for region in regions {
-                put_rows(&mut rows, region, first(region), WallTime(0));
-            }
-        }
-        LifecycleChange::Snapshot { region, position, region_clock, files, .. } => {
-            let mut clear = KvBatch::new();
-            let (start_key, end_key) = keys::replicated_range(region.id, &region.range);
-            clear.delete_range(&[&start_key], &[&end_key]);
-            // Between the two batches the region is in no state at all: nobody may take one for what the rows say, such
-            // as a snapshot transfer that begins right now.
-            clear.delete(&[&keys::region_state_key(region.id)]);
-            clear.delete(&[&keys::apply_state_key(region.id)]);
-            kv.write(&clear)?;
-            kv.ingest(files)?;
-            put_rows(&mut rows, region, *position, *region_clock);
-        }
-    }
-    rows.put(&[&keys::lifecycle_mark_key(record.sequence)], &[&[1]]);
-    kv.write(&rows)
-}
-
-fn put_rows(rows: &mut KvBatch, region: &Region, position: LogPosition, region_clock: WallTime) {
-    rows.put(&[&keys::region_state_key(region.id)], &[&codec::encode_region(region)]);
-    let state = ApplyState { position, region_clock };
-    rows.put(&[&keys::apply_state_key(region.id)], &[&codec::encode_apply_state(&state)]);
-}
+use crate::{Error, lifecycle::write_effect, upkeep::UpkeepMail};
 
 impl ApplyWorker {
     /// Puts the snapshot of a durable record in place.
@@ -61,6 +23,25 @@ impl ApplyWorker {
             applier.set_waiting(waiting.unwrap_or_default());
             self.effects.dirty.insert(region_id);
         }
+        self.shared.router.upkeep.send(UpkeepMail::RecordApplied(Box::new(record)));
+    }
+
+    /// Ends the peer of a durable record: whoever waits is told, and its data goes.
+    pub(super) fn end(&mut self, record: LifecycleRecord) {
+        let LifecycleChange::Destroy { region_id, .. } = &record.change else { return };
+        let region_id = *region_id;
+        if let Some(mut applier) = self.regions.remove(&region_id) {
+            for read in applier.take_waiting().into_values().flatten() {
+                read.request.responder.reply(Err(Error::RegionNotFound(region_id)));
+            }
+        }
+        // Nobody finds the data before it goes.
+        self.shared.views.remove(region_id);
+        let written = write_effect(&*self.shared.kv, &record, |_| LogPosition::default());
+        if self.shared.or_fatal("end a peer", written).is_none() {
+            return;
+        }
+        self.shared.meta.remove(region_id);
         self.shared.router.upkeep.send(UpkeepMail::RecordApplied(Box::new(record)));
     }
 }

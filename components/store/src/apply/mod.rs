@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use actor::{Now, Worker};
 use types::{Instant, RegionId};
 
+pub(crate) use self::applier::from_kv;
 use self::applier::{Applier, Effects};
-pub(crate) use self::{applier::from_kv, install::write_effect};
 use crate::{
     limits::APPLY_BATCH_BYTES_MAX,
     message::{AppliedNotice, ApplyMail, RaftMail},
@@ -68,6 +68,10 @@ impl ApplyWorker {
             ApplyMail::Install(install) => {
                 self.commit();
                 self.install(install.record);
+            }
+            ApplyMail::End(record) => {
+                self.commit();
+                self.end(*record);
             }
             ApplyMail::Await { region_id, index, read } => match self.regions.get_mut(&region_id) {
                 Some(applier) => applier.wait(index, *read, &mut self.effects),

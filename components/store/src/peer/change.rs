@@ -8,7 +8,7 @@
 //! the old one stopped.
 
 use raft::confchange::Changer;
-use types::{ConfigurationChange, Instant, Peer as PeerIdentity, PeerId, PeerRole};
+use types::{ConfigurationChange, Epoch, Instant, Peer as PeerIdentity, PeerId, PeerRole};
 
 use super::Peer;
 use crate::{
@@ -93,13 +93,23 @@ impl Peer {
     pub(super) fn start_change(
         &mut self,
         now: Instant,
+        epoch: Option<Epoch>,
         goal: Vec<PeerIdentity>,
         change_id: u64,
     ) -> Result<()> {
-        if let Some(running) = &self.change
-            && running.change_id != change_id
+        if let Some(running) = &self.change {
+            if running.change_id != change_id {
+                let text = format!("change {} of this region is under way", running.change_id);
+                return Err(Error::Refused(text));
+            }
+            // The epoch moves with each of its steps.
+            return Ok(());
+        }
+        if let (Some(epoch), Some(region)) = (epoch, self.region())
+            && epoch != region.epoch
         {
-            return Err(Error::Refused(format!("change {} of this region is under way", running.change_id)));
+            // Whoever made this goal saw other peers: it might bring one back that was removed since.
+            return Err(Error::EpochNotMatch { current: vec![region.clone()] });
         }
         let change = ConfigurationChange { peers: goal.clone(), change_id };
         change.check().map_err(|error| Error::Refused(error.to_string()))?;

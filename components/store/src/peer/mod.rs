@@ -4,6 +4,7 @@ mod change;
 mod proposals;
 mod reads;
 mod ready;
+mod removal;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -57,6 +58,10 @@ pub(crate) struct Peer {
     next_look: Instant,
     /// When the region was last reported to placement.
     reported_at: Option<Instant>,
+    /// When a leader was heard last, or the others were asked whether this peer still belongs to the region.
+    contact_at: Instant,
+    /// The region goes on without this peer, by an applied configuration: it ends as soon as nothing is under way.
+    is_removed: bool,
     /// Whether this peer is already in the round's list.
     pub(crate) is_touched: bool,
     /// When the worker's timers have this peer.
@@ -75,7 +80,7 @@ pub(crate) struct PeerStart {
 }
 
 impl Peer {
-    pub(crate) fn new(start: PeerStart) -> Peer {
+    pub(crate) fn new(now: Instant, start: PeerStart) -> Peer {
         let written_index = start.group.last().index;
         Peer {
             region_id: start.region_id,
@@ -95,6 +100,8 @@ impl Peer {
             installing: None,
             next_look: Instant::MAX,
             reported_at: None,
+            contact_at: now,
+            is_removed: false,
             is_touched: false,
             scheduled: Instant::MAX,
         }
@@ -106,7 +113,8 @@ impl Peer {
 
     /// When this peer wants a round even without mail.
     pub(crate) fn deadline(&self) -> Instant {
-        self.group.deadline().min(self.next_look).min(self.reads.deadline())
+        let question = if self.is_leader() { Instant::MAX } else { self.question_due() };
+        self.group.deadline().min(self.next_look).min(self.reads.deadline()).min(question)
     }
 
     /// Whatever is due at `now`.
@@ -123,6 +131,9 @@ impl Peer {
     pub(crate) fn on_message(&mut self, now: Instant, envelope: RaftEnvelope) {
         if envelope.to.id != self.me.id {
             tracing::debug!(to = envelope.to.id.0, "message for another peer of this store is dropped");
+            // Whoever wants to have another peer here may know that this one was removed.
+            self.contacts.insert(envelope.from.id, envelope.from);
+            self.hasten_question(now);
             return;
         }
         if envelope.message.from != envelope.from.id || envelope.message.to != self.me.id {
@@ -139,6 +150,7 @@ impl Peer {
             // Only this store's own snapshot worker may say that a snapshot is here.
             return;
         }
+        self.note_contact(now, &envelope.message);
         self.group.step(now, envelope.message);
     }
 
@@ -159,10 +171,12 @@ impl Peer {
     }
 
     /// The round's end of an apply worker.
-    pub(crate) fn on_applied(&mut self, now: Now, notice: AppliedNotice) {
+    pub(crate) fn on_applied(&mut self, now: Now, notice: AppliedNotice, out: &mut RoundOutput) {
         self.applied_term = notice.position.term;
         self.group.advance(now.monotonic, notice.position.index);
         if let Some(region) = notice.region {
+            self.tell_removed(&region, out);
+            self.is_removed |= self.has_joined() && region.find_peer(self.me.id).is_none();
             self.region = Some(region);
             self.reported_at = None;
             self.drive_change(now.monotonic);
@@ -215,11 +229,16 @@ impl Peer {
     pub(crate) fn on_admin(&mut self, now: Instant, store_id: StoreId, request: AdminRequest) {
         let context =
             RequestContext { region_id: self.region_id, epoch: request.epoch, ..RequestContext::default() };
-        let result = self.check_context(store_id, &context).and_then(|()| match request.action {
+        let is_for_anyone = matches!(request.action, AdminAction::DestroyPeer(_));
+        let checked = if is_for_anyone { Ok(()) } else { self.check_context(store_id, &context) };
+        let result = checked.and_then(|()| match request.action {
             AdminAction::TransferLeader(to) => {
                 self.transfer_leader(now, to).map_err(|error| Error::Refused(error.to_string()))
             }
-            AdminAction::SetPeers { peers, change_id } => self.start_change(now, peers, change_id),
+            AdminAction::SetPeers { peers, change_id } => {
+                self.start_change(now, request.epoch, peers, change_id)
+            }
+            AdminAction::DestroyPeer(region) => self.on_destroy_order(&region),
         });
         request.responder.reply(result);
     }

@@ -24,6 +24,13 @@ impl WaitingReads {
         self.waiting.first_key_value().map_or(Instant::MAX, |(_, (_, deadline))| *deadline)
     }
 
+    /// Answers all of them.
+    pub(super) fn fail_all(&mut self, error: &Error) {
+        for (read, _) in std::mem::take(&mut self.waiting).into_values() {
+            read.responder.reply(Err(error.clone()));
+        }
+    }
+
     pub(super) fn expire(&mut self, now: Instant, region_id: RegionId) {
         while let Some(oldest) = self.waiting.first_entry()
             && oldest.get().1 <= now

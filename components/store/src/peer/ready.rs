@@ -25,6 +25,8 @@ pub(crate) struct RoundOutput {
     pub(crate) is_synced: bool,
     /// The newest Ready of each region in `batch`.
     pub(crate) persisted: Vec<(RegionId, u64)>,
+    /// Lifecycle records in `batch`, with the regions that wait for them.
+    pub(crate) recorded: Vec<(RegionId, u64)>,
     /// To be sent once `batch` is durable.
     pub(crate) messages_after_persist: Outbox,
     /// To the apply workers, in order.
@@ -83,6 +85,7 @@ impl Peer {
             out.unfinished.push(self.region_id);
         }
         self.drop_refused_snapshot(out);
+        self.ask_membership(now.monotonic, out);
     }
 
     fn on_ready(&mut self, now: Now, shared: &Shared, ready: Ready, out: &mut RoundOutput) {
@@ -156,6 +159,7 @@ impl Peer {
         let received = self.received.take()?;
         assert_eq!(received.header.position, meta.position, "Raft accepts the snapshot that was stepped in");
         shared.or_fatal("flush before a snapshot", shared.kv.flush())?;
+        let replaced_range = self.region.as_ref().map(|region| region.range.clone());
         self.view.update(|view| view.is_installing = true);
         Some(LifecycleRecord {
             sequence: shared.next_record(),
@@ -167,6 +171,7 @@ impl Peer {
                 configuration: meta.configuration.clone(),
                 region_clock: received.header.region_clock,
                 files: received.files,
+                replaced_range,
             },
         })
     }

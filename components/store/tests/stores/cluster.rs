@@ -11,7 +11,7 @@ use std::{
 
 use actor::{ActorId, Clock, Runnable, Scheduler};
 use bytes::Bytes;
-use engine::{KvEngine, mem::MemDisk};
+use engine::{KvEngine, LogEngine, mem::MemDisk};
 use raft::MessageBody;
 use store::{
     AdminAction, AdminRequest, Config, Lane, PlacementClient, PlacementMessage, Ports, Proposal, ReadRequest,
@@ -48,6 +48,7 @@ pub(crate) struct Cluster {
 struct Running {
     store: Store,
     disk: MemDisk,
+    log: Arc<dyn LogEngine>,
     kv: Arc<dyn KvEngine>,
     actors: Vec<Box<dyn Runnable>>,
 }
@@ -171,7 +172,7 @@ impl Cluster {
             ..Config::default()
         };
         let ports = Ports {
-            log,
+            log: Arc::clone(&log),
             kv: Arc::clone(&kv),
             transport: Arc::new(Wire {
                 from: id,
@@ -186,7 +187,7 @@ impl Cluster {
         };
         let (store, actors) = Store::open(config, ident, ports, ActorId(0)).expect("the store opens");
         assert!(opened.set(store.clone()).is_ok(), "a wire has one sender");
-        self.stores.insert(id, Running { store, disk, kv, actors });
+        self.stores.insert(id, Running { store, disk, log, kv, actors });
     }
 
     /// Kills a store and starts it again.
@@ -278,6 +279,12 @@ impl Cluster {
 
     pub(crate) fn heal(&mut self, id: StoreId) {
         self.cut.remove(&id);
+    }
+
+    /// A message comes from nowhere.
+    pub(crate) fn receive(&mut self, to: StoreId, from: StoreId, message: StoreMessage) {
+        self.stores[&to].store.receive(from, vec![message]);
+        self.advance(Duration::from_millis(100));
     }
 
     pub(crate) fn start_put(&mut self, to: StoreId, key: &str, value: &str) -> Pending<Outcome> {
@@ -402,6 +409,30 @@ impl Cluster {
         self.admin(FIRST_STORE, action).expect("the leader takes the change on");
         self.advance(Duration::from_secs(2));
         assert_eq!(self.region(FIRST_STORE).peers, peers);
+    }
+
+    /// Goes on with these peers of region 2.
+    pub(crate) fn set_peers(&mut self, leader: StoreId, change_id: u64, peers: &[(u64, StoreId)]) {
+        let peers: Vec<_> = peers
+            .iter()
+            .map(|(id, store_id)| Peer { id: PeerId(*id), store_id: *store_id, role: PeerRole::Voter })
+            .collect();
+        let action = AdminAction::SetPeers { peers: peers.clone(), change_id };
+        self.admin(leader, action).expect("the leader takes the change on");
+        self.advance(Duration::from_secs(2));
+        assert_eq!(self.region(leader).peers, peers);
+    }
+
+    /// Whether anything of region 2 is left on a store, but for the tombstone: a peer, a log, rows or data.
+    pub(crate) fn has_remains(&self, id: StoreId) -> bool {
+        let running = &self.stores[&id];
+        let has_log = running.log.raft_states().expect("memory does not fail");
+        let has_row = |key: &[u8]| running.kv.get(key).expect("memory does not fail").is_some();
+        running.store.region(RegionId::FIRST).is_some()
+            || has_log.iter().any(|(region_id, _)| *region_id == RegionId::FIRST)
+            || has_row(&kv::keys::apply_state_key(RegionId::FIRST))
+            || has_row(&kv::keys::region_state_key(RegionId::FIRST))
+            || self.stored(id, "a").is_some()
     }
 
     pub(crate) fn region(&self, id: StoreId) -> Arc<Region> {

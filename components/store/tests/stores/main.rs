@@ -184,3 +184,96 @@ fn placement_hears_of_its_leader_when_that_changes_and_not_with_every_write() {
     cluster.advance(Duration::from_secs(10));
     assert_eq!(told(&cluster).len(), before, "the leader is the same");
 }
+
+#[test]
+fn a_removed_peer_ends_and_the_region_can_come_back_under_another_id() {
+    let mut cluster = Cluster::with_stores(3);
+    cluster.grow_to_three_voters();
+    let (second, third) = (StoreId(1_001), StoreId(1_002));
+    let first_peer = cluster.region(FIRST).find_peer_on(FIRST).expect("it has a peer there").id.0;
+    assert_eq!(cluster.put(FIRST, "a", "1"), Ok(Outcome::Done));
+    cluster.set_peers(FIRST, 2, &[(first_peer, FIRST), (2_001, second)]);
+    assert!(!cluster.has_remains(third), "log, rows and data are gone");
+    assert!(cluster.has_remains(second));
+    // The peer does not come back, whoever asks for it ...
+    let region = cluster.region(FIRST);
+    let leader = region.find_peer_on(FIRST).expect("it has a peer there");
+    let old = Peer { id: PeerId(2_002), store_id: third, role: PeerRole::Voter };
+    let heartbeat = raft::Message {
+        from: leader.id,
+        to: old.id,
+        term: types::Term(9),
+        body: MessageBody::Heartbeat { commit: types::Index(0), stamp: raft::Stamp::default() },
+    };
+    let envelope = store::RaftEnvelope {
+        region_id: RegionId::FIRST,
+        from: leader,
+        to: old,
+        range: Some(region.range.clone()),
+        message: heartbeat,
+    };
+    cluster.receive(third, FIRST, StoreMessage::Raft(envelope));
+    assert!(!cluster.has_remains(third), "an old message brings nothing back");
+    // ... but another one may live there, also after a restart of its store.
+    cluster.set_peers(FIRST, 3, &[(first_peer, FIRST), (2_001, second), (3_002, third)]);
+    assert_eq!(cluster.put(FIRST, "a", "2"), Ok(Outcome::Done));
+    cluster.advance(Duration::from_millis(200));
+    assert_eq!(cluster.stored(third, "a").as_deref(), Some(b"2".as_slice()));
+    cluster.restart(third);
+    cluster.advance(Duration::from_secs(2));
+    assert_eq!(cluster.stored(third, "a").as_deref(), Some(b"2".as_slice()));
+}
+
+#[test]
+fn the_end_of_a_peer_goes_on_after_a_power_loss_at_any_step() {
+    // Everything behind the actor that hangs is lost with the power; of the KV engine, all that was not flushed.
+    for (hangs, follows) in [
+        ("raft-0", "the removal was never heard of"),
+        ("log-writer", "the record is lost"),
+        ("apply-0", "the effect is lost"),
+        ("upkeep", "nothing is flushed"),
+        ("none", "all is done"),
+    ] {
+        let mut cluster = Cluster::with_stores(3);
+        cluster.grow_to_three_voters();
+        let (second, third) = (StoreId(1_001), StoreId(1_002));
+        let first_peer = cluster.region(FIRST).find_peer_on(FIRST).expect("it has a peer there").id.0;
+        assert_eq!(cluster.put(FIRST, "a", "1"), Ok(Outcome::Done));
+        cluster.advance(Duration::from_secs(1));
+        cluster.hang(third, hangs);
+        cluster.set_peers(FIRST, 2, &[(first_peer, FIRST), (2_001, second)]);
+        cluster.restart(third);
+        cluster.resume(third, hangs);
+        // Long enough to ask the others.
+        cluster.advance(Duration::from_secs(7));
+        assert!(!cluster.has_remains(third), "{follows}");
+        cluster.set_peers(FIRST, 3, &[(first_peer, FIRST), (2_001, second), (3_002, third)]);
+        cluster.advance(Duration::from_millis(200));
+        assert_eq!(cluster.stored(third, "a").as_deref(), Some(b"1".as_slice()), "{follows}");
+    }
+}
+
+#[test]
+fn a_peer_is_destroyed_by_order_only_where_the_order_is_newer_and_lacks_it() {
+    let mut cluster = Cluster::with_stores(3);
+    cluster.grow_to_three_voters();
+    let third = StoreId(1_002);
+    let region = cluster.region(FIRST);
+    let order = |change: &dyn Fn(&mut types::Region)| {
+        let mut region = (*region).clone();
+        change(&mut region);
+        AdminAction::DestroyPeer(region)
+    };
+    let named = cluster.try_admin(third, order(&|region| region.epoch.conf_version += 1));
+    assert!(matches!(named, Err(Error::Refused(_))), "{named:?}");
+    let old = cluster.try_admin(third, order(&|region| region.peers.retain(|peer| peer.store_id != third)));
+    assert!(matches!(old, Err(Error::EpochNotMatch { .. })), "{old:?}");
+    assert!(cluster.has_remains(third));
+    let newer = order(&|region| {
+        region.epoch.conf_version += 1;
+        region.peers.retain(|peer| peer.store_id != third);
+    });
+    assert_eq!(cluster.try_admin(third, newer), Ok(()));
+    cluster.advance(Duration::from_secs(1));
+    assert!(!cluster.has_remains(third));
+}

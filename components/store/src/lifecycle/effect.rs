@@ -1,0 +1,86 @@
+//! What records do to the KV engine. The record is durable already, so every step may be cut short and done again.
+
+use engine::{BornRegion, KvBatch, KvEngine, LifecycleChange, LifecycleRecord};
+use kv::keys;
+use types::{Index, LogPosition, Region, RegionId, Term, WallTime};
+
+use crate::{
+    codec,
+    message::{ApplyState, SplitTrace},
+};
+
+/// Writes a record's effect into the KV engine, with the record's mark. Also the replay at start.
+pub(crate) fn write_effect(
+    kv: &dyn KvEngine,
+    record: &LifecycleRecord,
+    first: impl Fn(&Region) -> LogPosition,
+) -> engine::Result<()> {
+    let mut rows = KvBatch::new();
+    match &record.change {
+        LifecycleChange::Create { regions } => {
+            for region in regions {
+                put_rows(&mut rows, region, first(region), WallTime(0));
+            }
+        }
+        LifecycleChange::Snapshot { region, position, region_clock, files, replaced_range, .. } => {
+            let mut clear = KvBatch::new();
+            for range in replaced_range.iter().chain([&region.range]) {
+                let (start_key, end_key) = keys::replicated_range(region.id, range);
+                clear.delete_range(&[&start_key], &[&end_key]);
+            }
+            // Between the two batches the region is in no state at all: nobody may take one for what the rows say, such
+            // as a snapshot transfer that begins right now.
+            clear.delete(&[&keys::region_state_key(region.id)]);
+            clear.delete(&[&keys::apply_state_key(region.id)]);
+            kv.write(&clear)?;
+            kv.ingest(files)?;
+            put_rows(&mut rows, region, *position, *region_clock);
+        }
+        LifecycleChange::Split { region, position, region_clock, change_id, children } => {
+            let trace = split_trace(region, *change_id, children);
+            rows.put(&[&keys::region_state_key(region.id)], &[&codec::encode_region(region, Some(&trace))]);
+            put_state(&mut rows, region.id, *position, *region_clock);
+            for child in children {
+                if child.is_dropped {
+                    let (start_key, end_key) = keys::replicated_range(child.region.id, &child.region.range);
+                    rows.delete_range(&[&start_key], &[&end_key]);
+                } else {
+                    let first = first_position_of_child(position, child.region.id);
+                    put_rows(&mut rows, &child.region, first, *region_clock);
+                }
+            }
+        }
+        LifecycleChange::Destroy { region_id, peer_id, range } => {
+            if let Some(range) = range {
+                let (start_key, end_key) = keys::replicated_range(*region_id, range);
+                rows.delete_range(&[&start_key], &[&end_key]);
+            }
+            rows.delete(&[&keys::region_state_key(*region_id)]);
+            rows.delete(&[&keys::apply_state_key(*region_id)]);
+            rows.put(&[&keys::tombstone_key(*region_id, *peer_id)], &[]);
+        }
+    }
+    rows.put(&[&keys::lifecycle_mark_key(record.sequence)], &[&[1]]);
+    kv.write(&rows)
+}
+
+fn put_rows(rows: &mut KvBatch, region: &Region, position: LogPosition, region_clock: WallTime) {
+    rows.put(&[&keys::region_state_key(region.id)], &[&codec::encode_region(region, None)]);
+    put_state(rows, region.id, position, region_clock);
+}
+
+fn put_state(rows: &mut KvBatch, region_id: RegionId, position: LogPosition, region_clock: WallTime) {
+    let state = ApplyState { position, region_clock };
+    rows.put(&[&keys::apply_state_key(region_id)], &[&codec::encode_apply_state(&state)]);
+}
+
+/// The position behind which the log of a split's child begins (D15).
+pub(crate) fn first_position_of_child(parent: &LogPosition, child: RegionId) -> LogPosition {
+    LogPosition { index: Index::FIRST, term: Term::FIRST, chain: parent.chain.of_child(child) }
+}
+
+/// What is remembered of a split.
+pub(crate) fn split_trace(parent: &Region, change_id: u64, children: &[BornRegion]) -> SplitTrace {
+    let regions = std::iter::once(parent).chain(children.iter().map(|child| &child.region));
+    SplitTrace { change_id, regions: regions.cloned().collect() }
+}
