@@ -72,10 +72,12 @@ impl Peer {
             .map_err(|error| from_kv(error, region))
     }
 
-    /// Joins what waits into entries, unless the entries before them are still on their way to the disk.
+    /// Joins what waits into entries, unless the entries before them are still on their way to the disk. While the
+    /// leadership is being handed over it waits, too: it will be for the next leader, or, if the transfer is given up,
+    /// for this one; and a client that was told "busy" would take that to its user.
     pub(super) fn propose_waiting(&mut self, now: actor::Now) {
         let is_disk_busy = self.group.persisted_index() < self.group.last().index;
-        if self.proposals.waiting.is_empty() || is_disk_busy {
+        if self.proposals.waiting.is_empty() || is_disk_busy || self.group.is_transferring() {
             return;
         }
         self.proposals.waiting_bytes = 0;

@@ -95,6 +95,29 @@ fn leadership_moves_on_request_and_requests_are_sent_on() {
 }
 
 #[test]
+fn a_write_waits_while_the_leadership_is_handed_over() {
+    let mut cluster = Cluster::with_stores(3);
+    cluster.grow_to_three_voters();
+    // The successor hears nothing, so the transfer is given up after a while, and the write is done here after all.
+    cluster.cut(StoreId(1_001));
+    cluster.admin(FIRST, AdminAction::TransferLeader(PeerId(2_001))).expect("it is begun");
+    let last = cluster.last_index(FIRST);
+    let put = cluster.start_put(FIRST, "a", "1");
+    assert_eq!(cluster.last_index(FIRST), last, "it waits");
+    assert_eq!(cluster.finish(put), Ok(Outcome::Done));
+
+    // A transfer that succeeds sends it on to the new leader.
+    cluster.heal(StoreId(1_001));
+    cluster.advance(Duration::from_secs(1));
+    cluster.hang(StoreId(1_002), "raft");
+    cluster.admin(FIRST, AdminAction::TransferLeader(PeerId(2_002))).expect("it is begun");
+    let put = cluster.start_put(FIRST, "b", "2");
+    cluster.resume(StoreId(1_002), "raft");
+    let sent_on = cluster.finish(put);
+    assert!(matches!(sent_on, Err(Error::NotLeader { .. })), "{sent_on:?}");
+}
+
+#[test]
 fn a_restarted_store_has_what_it_acknowledged() {
     let mut cluster = Cluster::with_stores(1);
     for number in 0..100 {
