@@ -8,12 +8,12 @@ use std::{
     time::Duration,
 };
 
-use tempfile::TempDir;
 use tokio::{
     process::{Child, Command},
     time::timeout,
 };
 
+use super::folder::Folder;
 use crate::failure::{Code, Failure, Result};
 
 /// A child that was told to end gets this long before it is killed.
@@ -23,9 +23,9 @@ const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 const LOG_LINES_SHOWN: usize = 5;
 
 /// Running stores. Each child watches its standard input, whose other end dies with this process: however this one ends,
-/// no child outlives it.
+/// no child outlives it. Where it is killed, the next demo removes the directory.
 pub(super) struct DemoCluster {
-    folder: TempDir,
+    folder: Folder,
     addresses: Vec<String>,
     children: Vec<Child>,
 }
@@ -34,10 +34,7 @@ impl DemoCluster {
     /// Starts the stores; they wait for `init`.
     pub(super) fn start(store_count: usize) -> Result<DemoCluster> {
         let failed = |what: &str, error: &std::io::Error| Failure::new(Code::Failed, what).because(error);
-        let folder = tempfile::Builder::new()
-            .prefix("sheaf-demo-")
-            .tempdir()
-            .map_err(|error| failed("make a temporary directory", &error))?;
+        let folder = Folder::create().map_err(|error| failed("make a temporary directory", &error))?;
         let addresses = free_addresses(store_count).map_err(|error| failed("find free ports", &error))?;
         let mut cluster = DemoCluster { folder, addresses, children: Vec::new() };
         for at in 0..store_count {
@@ -101,7 +98,7 @@ impl DemoCluster {
                 tracing::warn!(%error, "a store could not be ended");
             }
         }
-        if let Err(error) = folder.close() {
+        if let Err(error) = folder.remove() {
             tracing::warn!(%error, "the temporary directory was not removed");
         }
     }

@@ -1,6 +1,7 @@
 //! `sheaf demo`: a whole cluster on this machine, from nothing to load in a few seconds, and nothing left behind.
 
 mod cluster;
+mod folder;
 mod load;
 
 use std::time::{Duration, Instant};

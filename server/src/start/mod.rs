@@ -4,6 +4,7 @@ mod events;
 mod found;
 mod greet;
 mod open;
+mod open_files;
 mod stop;
 
 use std::{
@@ -53,6 +54,7 @@ async fn run(settings: Settings, exporter: Exporter, ends_with_parent: bool) -> 
         return Err(Failure::new(Code::Usage, "no data directory is given")
             .hint("name one with --data-dir; it is created if it is not there"));
     };
+    open_files::check(&settings.engines)?;
     let stop = stop::Signals::listen(ends_with_parent)?;
     let credentials = Credentials::plaintext(settings.is_insecure);
     let listener = bind(&settings, credentials).await?;
