@@ -27,7 +27,7 @@ lint:                         ## format, clippy, documentation
 	cargo fmt --manifest-path components/raft/fuzz/Cargo.toml --check
 	cargo clippy --quiet $(UNLINKED) --all-targets -- -D warnings
 	cargo clippy --quiet $(MIXED) --release --all-targets -- -D warnings
-	cargo clippy --quiet --release $(LINKED) --features tests/processes --all-targets -- -D warnings
+	cargo clippy --quiet --release $(LINKED) --features tests/clients --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps $(UNLINKED)
 
 unit:                         ## the deterministic crates, the layout and the simulator's seeds
@@ -61,3 +61,7 @@ mutants:                      ## faults put into a copy of the Raft core, each t
 
 bench-raft:                   ## the Raft core beside another implementation
 	cargo bench $(MIXED)
+
+clients: build                ## stock clients in Python and Go against real stores (needs python3 and go, and downloads them)
+	scripts/clients.sh $(abspath $(TARGET))/clients
+	CLIENTS=$(abspath $(TARGET))/clients cargo test --release -p tests --features tests/clients --test clients

@@ -63,6 +63,47 @@ async fn a_leader_that_is_stopped_for_five_seconds_serves_nothing_stale() -> Res
     Ok(())
 }
 
+/// The usual limit of a shell, for each store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_stores_run_with_1024_open_files_each() -> Result<()> {
+    let launcher = ["sh", "-c", "ulimit -n 1024 && exec \"$@\"", "sh"].map(str::to_owned).to_vec();
+    let mut cluster = Cluster::start(Options { launcher, ..Options::default() }).await?;
+    let mut clients = Vec::new();
+    for _ in 0..50 {
+        clients.push(cluster.client().await?);
+    }
+    let load = Load::start(cluster.client().await?, CLIENTS, KEYS);
+    load.run_for(1_000).await?;
+    for (at, client) in clients.iter().enumerate() {
+        client.put(format!("client-{at}"), "1").await?;
+    }
+    let leader = cluster.leader().await?;
+    cluster.kill(leader)?;
+    cluster.spawn(leader)?;
+    load.run_for(1_000).await?;
+    println!("{:?}", load.finish(KEYS).await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_may_open_too_few_files_says_what_to_raise() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let output = tokio::process::Command::new("sh")
+        .args(["-c", "ulimit -n 100 && exec \"$@\"", "sh"])
+        .arg(tests::binary()?)
+        .args(["start", "--single", "--addr", &tests::free_address()?, "--data-dir"])
+        .arg(folder.path().join("data"))
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(Duration::from_secs(60), output).await??;
+    let error = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(5), "{error}");
+    for words in ["100 open files", "ulimit -n", "open_files_max"] {
+        assert!(error.contains(words), "{words} is missing in {error}");
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_is_asked_to_stop_hands_over_and_exits_cleanly() -> Result<()> {
     let mut cluster = Cluster::start(Options::default()).await?;
