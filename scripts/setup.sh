@@ -7,7 +7,7 @@ missing=()
 command -v git >/dev/null || missing+=(git)
 command -v make >/dev/null || missing+=(make)
 command -v clang++ >/dev/null || missing+=(clang)
-if ! ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* /usr/lib*/libclang*.so* >/dev/null 2>&1; then
+if [ -z "$(find /usr/lib* -name 'libclang*.so*' -print -quit 2>/dev/null)" ]; then
     missing+=(libclang-dev)
 fi
 
