@@ -115,6 +115,11 @@ impl Tracer {
         Tracer(Some(Box::new(listener)))
     }
 
+    /// Whether anyone listens: for what would take a loop to tell.
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.is_some()
+    }
+
     pub(crate) fn emit(&self, event: Event<'_>) {
         if let Some(listener) = &self.0 {
             listener.on_event(event);
@@ -129,6 +134,6 @@ impl Hash for Tracer {
 
 impl fmt::Debug for Tracer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Tracer(set)" } else { "Tracer(none)" })
+        f.write_str(if self.is_set() { "Tracer(set)" } else { "Tracer(none)" })
     }
 }

@@ -92,6 +92,9 @@ impl RaftGroup {
     }
 
     fn trace_sent(&self, ready: &Ready) {
+        if !self.tracer.is_set() {
+            return;
+        }
         for message in &ready.messages {
             self.tracer.emit(Event::Sent { message, is_after_persist: false });
         }

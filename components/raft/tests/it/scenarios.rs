@@ -236,6 +236,37 @@ fn a_wiped_learner_catches_up_in_an_idle_group() {
     assert_eq!(cluster.group(4).truncated().index, last.index, "by a snapshot");
 }
 
+/// D15: a voter comes back without the end of its log. The leader says so, and repairs it all the same.
+#[test]
+fn a_voter_that_forgot_is_reported() {
+    let mut cluster = cluster(3, &[1, 2, 3]);
+    elect(&mut cluster, 1);
+    for payload in ["a", "b", "c"] {
+        cluster.propose(1, payload).expect("up").expect("leads");
+        cluster.run(50);
+    }
+    let last = cluster.group(1).last();
+    cluster.crash(3);
+    let host = cluster.hosts.get_mut(&PeerId(3)).expect("it exists");
+    host.disk.entries.retain(|index, _| *index < last.index.prev());
+    host.disk.hard_state.commit = Index::FIRST;
+    assert!(cluster.memory_lost.is_empty(), "it is only down");
+    cluster.restart(3);
+    cluster.run(1_000);
+    assert_eq!(cluster.memory_lost, [(PeerId(1), PeerId(3))]);
+    assert_eq!(cluster.group(3).last(), last);
+    // Who is only down, or cut off, has lost nothing.
+    cluster.crash(2);
+    cluster.run(300);
+    cluster.restart(2);
+    cluster.partition(&[&[1, 3], &[2]]);
+    cluster.propose(1, "d").expect("up").expect("leads");
+    cluster.run(2_000);
+    cluster.blocked.clear();
+    cluster.run(1_000);
+    assert_eq!(cluster.memory_lost.len(), 1);
+}
+
 /// An empty peer that is added is started by a snapshot, although the log still has everything (D15).
 #[test]
 fn a_new_peer_is_started_by_a_snapshot() {
