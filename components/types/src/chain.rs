@@ -10,6 +10,12 @@ use crate::{ClusterId, EntryKind, Index, RegionId, Term};
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Chain(pub u128);
 
+/// What is hashed of an entry besides its payload: the chain before it, index, term and kind.
+const HEAD_BYTES: usize = 33;
+
+/// Up to here head and payload are copied together; beyond, the copy costs more than it saves.
+const WHOLE_BYTES_MAX: usize = 512;
+
 impl Chain {
     /// The chain of the truncation point that `init` writes for a region's first log.
     #[must_use]
@@ -32,11 +38,18 @@ impl Chain {
     /// The chain behind one more entry.
     #[must_use]
     pub fn link(self, index: Index, term: Term, kind: EntryKind, payload: &[u8]) -> Chain {
-        let mut head = [0; 33];
+        let mut head = [0; HEAD_BYTES];
         head[..16].copy_from_slice(&self.0.to_be_bytes());
         head[16..24].copy_from_slice(&index.0.to_be_bytes());
         head[24..32].copy_from_slice(&term.0.to_be_bytes());
         head[32] = kind as u8;
+        // One piece is hashed faster than two, with the same result.
+        let mut whole = [0; WHOLE_BYTES_MAX];
+        if let Some(whole) = whole.get_mut(..HEAD_BYTES + payload.len()) {
+            whole[..HEAD_BYTES].copy_from_slice(&head);
+            whole[HEAD_BYTES..].copy_from_slice(payload);
+            return Chain(xxh3_128(whole));
+        }
         let mut hasher = Xxh3::new();
         hasher.update(&head);
         hasher.update(payload);
@@ -59,6 +72,18 @@ impl fmt::Display for Chain {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// In one piece or in two, for every length about where the way changes.
+    #[test]
+    fn the_way_of_hashing_changes_nothing() {
+        let payload = [7; 2 * WHOLE_BYTES_MAX];
+        for length in 0..payload.len() {
+            let payload = &payload[..length];
+            let head = [&[0; 15][..], &[9], &5_u64.to_be_bytes(), &3_u64.to_be_bytes(), &[1]].concat();
+            let link = Chain(9).link(Index(5), Term(3), EntryKind::Command, payload);
+            assert_eq!(link, Chain(xxh3_128(&[&head, payload].concat())), "{length} bytes");
+        }
+    }
 
     #[test]
     fn every_part_of_an_entry_matters() {
