@@ -40,7 +40,7 @@ mixed:                        ## our Raft core and another implementation in one
 processes:                    ## RocksDB, the server, and real processes
 	cargo test --release $(LINKED) --features tests/processes
 
-model:                        ## the Raft core in 30 million states
+model:                        ## the Raft core in 28 million states
 	RAFT_MODEL_STATES=30000000 cargo test --release -p raft --lib model -- --nocapture
 
 # What cargo-fuzz passes to rustc, but for the sanitizers: so it needs neither that tool nor a nightly compiler.
