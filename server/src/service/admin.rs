@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use placement::{
-    ChangeRequest, PlacementAnswer, PlacementCall, RegionChange, RegionRoute, limits::SCAN_REGIONS_MAX,
+    ChangeRequest, PlacementAnswer, PlacementCall, RegionChange, RegionRoute, StoreState,
+    limits::SCAN_REGIONS_MAX,
 };
 use proto::{
     admin::{self, admin_client::AdminClient, admin_server},
@@ -305,9 +306,16 @@ impl admin_server::Admin for Admin {
 
     async fn drain(
         &self,
-        _: Request<admin::DrainRequest>,
+        request: Request<admin::DrainRequest>,
     ) -> Result<Response<admin::OperationStarted>, Status> {
-        Err(Status::unimplemented("this version does not drain stores: move their peers one by one"))
+        let request = request.into_inner();
+        let state = if request.is_undone { StoreState::Up } else { StoreState::Draining };
+        let call = PlacementCall::SetStoreState { store_id: StoreId(request.store_id), state };
+        let PlacementAnswer::Done = self.running()?.ask(call).await.map_err(status_of)? else {
+            return Err(other_answer());
+        };
+        // Draining is what is intended with the store: the operations that follow are those of its regions.
+        Ok(Response::new(admin::OperationStarted { operation_id: 0 }))
     }
 
     async fn list_operations(

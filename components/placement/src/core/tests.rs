@@ -19,8 +19,9 @@ use super::{
     codec,
     host::{self, Host, HostConfig, Proposed, Tag},
     limits::CALL_DEADLINE,
-    protocol::Caller,
+    protocol::{Caller, LeaderReport},
     record::{KeyMode, StoreLoad, StoreRecord},
+    rows::RowKey,
     testing::Group,
 };
 
@@ -168,6 +169,22 @@ impl World {
         }
     }
 
+    /// This store leads the group from now on, and every store knows.
+    fn lead(&mut self, id: u64) {
+        self.leader = Some(id);
+        self.group.term = self.group.term.next();
+        for store in STORES {
+            let now = self.now_of(store);
+            let led_here = (store == id).then_some(self.group.term);
+            let process = self.stores.get_mut(&store).unwrap();
+            process.host.on_leader(now, Some(StoreId(id)), led_here);
+            // The others have no peer of the group.
+            if store == id {
+                process.agent.on_leader(now, Some(StoreId(id)), led_here);
+            }
+        }
+    }
+
     fn call(&mut self, id: u64, call: PlacementCall) {
         let number = self.calls.len();
         self.calls.push((self.now, call.clone()));
@@ -201,7 +218,8 @@ impl World {
     fn arrive(&mut self, delivery: Delivery) {
         match delivery {
             // Registered, but never started.
-            Delivery::Request { to, .. } if !self.stores.contains_key(&to) => {}
+            Delivery::Request { to, .. } | Delivery::Response { to, .. }
+                if !self.stores.contains_key(&to) => {}
             Delivery::Request { to, caller, body } => {
                 let now = self.now_of(to);
                 let request = codec::decode_request(body).unwrap();
@@ -294,7 +312,10 @@ impl World {
                     self.send(|| Delivery::Response { to, from: id, id: id_of, body: body.clone() });
                 }
             }
-            host::Effect::Push(..) => {}
+            host::Effect::Push(to, response) => {
+                let body = codec::encode_response(response);
+                self.send(|| Delivery::Response { to: to.0, from: id, id: 0, body: body.clone() });
+            }
         }
     }
 
@@ -341,6 +362,11 @@ fn calls_are_answered_once_and_tell_the_truth() {
             if round < 50 && world.draw(8) == 0 {
                 world.move_leader();
             }
+            // Somebody sets a clock, forwards or back.
+            if world.draw(8) == 0 {
+                let (store, skew_ms) = (STORES[usize::try_from(world.draw(3)).unwrap()], world.draw(600_000));
+                world.stores.get_mut(&store).unwrap().wall_skew_ms = skew_ms;
+            }
             // Whatever else happens, in the end the network is good and somebody leads.
             if round == 50 {
                 world.loss_percent = 0;
@@ -355,6 +381,70 @@ fn calls_are_answered_once_and_tell_the_truth() {
         }
         world.run(CALL_DEADLINE + Duration::from_millis(1));
         check_answers(seed, &world, healed_at);
+    }
+}
+
+/// A new host knows all leaders and has all descriptors within half a second, however many there are.
+#[test]
+fn a_new_host_is_complete_within_500_ms() {
+    for seed in 1..3 {
+        let mut world = World::new(seed);
+        world.loss_percent = 0;
+        world.lead(STORES[0]);
+        world.run(Duration::from_millis(50));
+        for id in &STORES[1..] {
+            let record = record(*id);
+            world.group.rows.insert(RowKey::Store(record.id).encode(), codec::encode_store(&record));
+        }
+        let regions: Vec<Region> = (0..REGION_COUNT).map(region_at).collect();
+        for (at, id) in STORES.into_iter().enumerate() {
+            let leads = regions.iter().skip(at).step_by(STORES.len()).map(|region| LeaderReport {
+                leader: region.find_peer_on(StoreId(id)).unwrap(),
+                region: region.clone(),
+                term: Term(3),
+                down_peers: Vec::new(),
+                pending_peers: Vec::new(),
+            });
+            let (now, leads) = (world.now_of(id), leads.collect());
+            world.stores.get_mut(&id).unwrap().agent.on_reports(now, leads, &Here(id));
+        }
+        for host in [STORES[2], STORES[1]] {
+            world.lead(host);
+            world.run(Duration::from_millis(500));
+            let range = KeyRange::ALL;
+            let first_call = world.calls.len();
+            world.call(STORES[0], PlacementCall::ScanRegions { range, limit: 0 });
+            world.run(Duration::from_millis(100));
+            let answers = world.answers.lock().unwrap();
+            let (_, _, result) = answers.iter().find(|(number, ..)| *number == first_call).unwrap();
+            let Ok(PlacementAnswer::Regions(routes)) = result else { panic!("seed {seed}: {result:?}") };
+            let known: Vec<_> = routes.iter().map(|route| route.region.clone()).collect();
+            assert_eq!(known, regions, "seed {seed}");
+            for (at, route) in routes.iter().enumerate() {
+                let leader = route.leader.map(|leader| leader.store_id.0);
+                assert_eq!(leader, Some(STORES[at % STORES.len()]), "seed {seed}: region {at}");
+            }
+        }
+    }
+}
+
+/// More than one message of each store has room for.
+const REGION_COUNT: u64 = 1_600;
+
+/// One of so many that tile the keyspace, with a peer on every store.
+fn region_at(at: u64) -> Region {
+    let bound = |at: u64| if at % REGION_COUNT == 0 { Bytes::new() } else { Bytes::from(format!("{at:06}")) };
+    let id = if at == 0 { RegionId::FIRST } else { RegionId(10_000 + at) };
+    let peer = |store_id: &u64| Peer {
+        id: PeerId(100_000 + at * 10 + store_id % 10),
+        store_id: StoreId(*store_id),
+        role: PeerRole::Voter,
+    };
+    Region {
+        id,
+        range: KeyRange::new(bound(at), bound(at + 1)),
+        epoch: Epoch { conf_version: 3, version: 2 },
+        peers: STORES.iter().map(peer).collect(),
     }
 }
 

@@ -168,15 +168,17 @@ impl Directory {
         untiled.collect()
     }
 
-    /// A replacement has happened.
-    pub fn commit(&mut self, replacement: &Replacement) {
-        for region in &replacement.removed {
-            let row = self.rows.remove(&region.range.start_key);
-            debug_assert_eq!(row.as_ref(), Some(region), "replacements are planned against the rows");
-            self.starts.remove(&region.id);
-        }
-        for region in &replacement.added {
-            self.insert(region.clone());
+    /// Replacements have happened that were planned together.
+    pub fn commit(&mut self, replacements: &[Replacement]) {
+        for replacement in replacements {
+            for region in &replacement.removed {
+                let row = self.rows.remove(&region.range.start_key);
+                debug_assert_eq!(row.as_ref(), Some(region), "replacements are planned against the rows");
+                self.starts.remove(&region.id);
+            }
+            for region in &replacement.added {
+                self.insert(region.clone());
+            }
         }
         let pending = std::mem::take(&mut self.pending);
         self.pending = pending.into_iter().filter(|(_, region)| self.is_newer_than_rows(region)).collect();

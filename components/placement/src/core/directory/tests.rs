@@ -22,7 +22,7 @@ fn settle(directory: &mut Directory) {
         if planned.is_empty() {
             return;
         }
-        planned.iter().for_each(|replacement| directory.commit(replacement));
+        directory.commit(&planned);
     }
 }
 

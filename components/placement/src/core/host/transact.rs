@@ -468,12 +468,10 @@ impl Serving {
     }
 
     fn commit_directory(&mut self, replacements: &[Replacement], soft: &mut Soft) {
-        for replacement in replacements {
-            self.directory.commit(replacement);
-            for region in &replacement.removed {
-                if self.directory.find_by_id(region.id).is_none() {
-                    soft.forget_region(region.id);
-                }
+        self.directory.commit(replacements);
+        for region in replacements.iter().flat_map(|replacement| &replacement.removed) {
+            if self.directory.find_by_id(region.id).is_none() {
+                soft.forget_region(region.id);
             }
         }
         self.waiting.is_directory_changed = true;
