@@ -7,7 +7,7 @@ use store::{
     AdminAction, AdminRequest, Lane, PlacementClient, PlacementMessage, RegionReport, Store, StoreMessage,
     Transport,
 };
-use types::{Instant, RegionId, StoreId, Term};
+use types::{Instant, Region, RegionId, StoreId, Term};
 
 use crate::{
     core::{
@@ -16,7 +16,7 @@ use crate::{
         codec,
         host::{Host, HostConfig},
         operation::Goal,
-        protocol::{Caller, LeaderReport, Response},
+        protocol::{Caller, LeaderReport, LonelyPeer, Response},
         record::{KeyMode, StoreLoad, StoreRecord},
     },
     host::HostShell,
@@ -181,6 +181,7 @@ impl PlacementWorker {
                 }
                 Effect::Reply(responder, result) => responder.reply(result),
                 Effect::Goal(goal) => self.carry_out(goal),
+                Effect::Destroy(region) => self.destroy(region),
                 Effect::Stores(stores) => self.events.on_stores(stores),
                 Effect::Removed => self.events.on_removed(),
             }
@@ -222,6 +223,21 @@ impl PlacementWorker {
             }
         });
         self.store.admin(AdminRequest { region_id, epoch: Some(epoch), action, responder });
+    }
+}
+
+impl PlacementWorker {
+    /// Ends a peer that was removed and has not heard of it.
+    fn destroy(&self, region: Region) {
+        let region_id = region.id;
+        let responder = store::Responder::new(move |result: store::Result<()>| {
+            if let Err(error) = result {
+                // If it still knows no leader it is listed again in a minute.
+                tracing::info!(region = %region_id, %error, "a peer that was removed does not end yet");
+            }
+        });
+        let action = AdminAction::DestroyPeer(region);
+        self.store.admin(AdminRequest { region_id, epoch: None, action, responder });
     }
 }
 
@@ -302,6 +318,18 @@ impl Locals for Here<'_> {
     fn find_by_id(&self, id: RegionId) -> Option<LocalRegion> {
         let picture = self.0.region(id)?;
         Some(LocalRegion { region: picture.region?, leader: picture.leader })
+    }
+
+    fn lonely_peers(&self) -> Vec<LonelyPeer> {
+        let lonely = self.0.regions().into_iter().filter(|picture| picture.leader.is_none());
+        let epoch_of = |region: Option<&Arc<Region>>| region.map(|region| region.epoch).unwrap_or_default();
+        lonely
+            .map(|picture| LonelyPeer {
+                region_id: picture.id,
+                peer_id: picture.peer.id,
+                epoch: epoch_of(picture.region.as_ref()),
+            })
+            .collect()
     }
 }
 

@@ -58,6 +58,9 @@ pub const HOST_SILENT_AFTER: Duration = Duration::from_millis(300);
 /// How often a store reports even without a change.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often a store lists its peers that know no leader (D8).
+pub const LONELY_INTERVAL: Duration = Duration::from_secs(60);
+
 /// A report without an answer is sent again after this.
 pub const REPORT_RESEND_AFTER: Duration = Duration::from_millis(300);
 
@@ -87,6 +90,16 @@ pub const GOAL_REPEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often the scheduler looks at the cluster without being told that something changed.
 pub const SCHEDULE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The scheduler pauses so long, for each region that it looked at, before it looks again because of an event: a look at a
+/// region takes about a tenth of this.
+pub const SCHEDULE_PAUSE_PER_REGION: Duration = Duration::from_micros(20);
+
+/// So many regions are looked at without a pause: in a small cluster every step follows at once from the one before.
+pub const SCHEDULE_FREE_REGIONS: usize = 64;
+
+/// Without an event it pauses so many times as long, or [`SCHEDULE_INTERVAL`] if that is more.
+pub const SCHEDULE_PAUSES_IDLE: u32 = 25;
 
 /// A new host schedules nothing before every store has reported, or this long: a store that is alive needs a round trip
 /// or two, and one that is not shall not hold up the others' repair.

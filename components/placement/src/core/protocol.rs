@@ -1,6 +1,6 @@
 //! What stores say to the host of placement and back. `codec.rs` has the bytes.
 
-use types::{Incarnation, KeyRange, Peer, PeerId, Region, RegionId, StoreId, Term};
+use types::{Epoch, Incarnation, KeyRange, Peer, PeerId, Region, RegionId, StoreId, Term};
 
 use super::{
     api::{Error, PlacementAnswer, PlacementCall, RegionRoute},
@@ -52,6 +52,19 @@ pub struct StoreReport {
     pub leads_no_longer: Vec<RegionId>,
     /// Applied descriptors of regions that it does not lead, which belong to those that it leads: the rest of a split.
     pub siblings: Vec<Region>,
+    /// Peers here that know no leader; once a minute.
+    pub lonely_peers: Vec<LonelyPeer>,
+}
+
+/// A peer that knows no leader: it may have been removed without hearing of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LonelyPeer {
+    /// Its region.
+    pub region_id: RegionId,
+    /// The peer.
+    pub peer_id: PeerId,
+    /// The epoch that it has applied; zero: none.
+    pub epoch: Epoch,
 }
 
 /// What a region's leader says of it.
@@ -80,6 +93,8 @@ pub struct ReportAnswer {
     pub is_full_wanted: bool,
     /// For regions that the receiver leads.
     pub goals: Vec<Goal>,
+    /// Descriptors that are newer than those of lonely peers and do not name them: they were removed, and shall end.
+    pub destroys: Vec<Region>,
     /// Keys of regions that the receiver leads, whose descriptors do not tile with those of other regions: whatever it
     /// holds of them is wanted.
     pub wanted: Vec<KeyRange>,

@@ -19,7 +19,7 @@ use super::{
     codec,
     host::{self, Host, HostConfig, Proposed, Tag},
     limits::CALL_DEADLINE,
-    protocol::{Caller, LeaderReport},
+    protocol::{Caller, LeaderReport, LonelyPeer},
     record::{KeyMode, StoreLoad, StoreRecord},
     rows::RowKey,
     testing::Group,
@@ -75,6 +75,10 @@ impl Locals for Here {
     fn find_by_id(&self, id: RegionId) -> Option<LocalRegion> {
         let region = || LocalRegion { region: Arc::new(first(id)), leader: None };
         (self.0 == STORES[0] && [RegionId::PLACEMENT, RegionId::FIRST].contains(&id)).then(region)
+    }
+
+    fn lonely_peers(&self) -> Vec<LonelyPeer> {
+        Vec::new()
     }
 }
 
@@ -286,7 +290,7 @@ impl World {
                 }
             }
             agent::Effect::Reply(responder, result) => responder.reply(result),
-            agent::Effect::Goal(_) | agent::Effect::Stores(_) => {}
+            agent::Effect::Goal(_) | agent::Effect::Destroy(_) | agent::Effect::Stores(_) => {}
             agent::Effect::Removed => panic!("nobody was removed"),
         }
     }
@@ -433,7 +437,9 @@ const REGION_COUNT: u64 = 1_600;
 
 /// One of so many that tile the keyspace, with a peer on every store.
 fn region_at(at: u64) -> Region {
-    let bound = |at: u64| if at % REGION_COUNT == 0 { Bytes::new() } else { Bytes::from(format!("{at:06}")) };
+    let bound = |at: u64| {
+        if at.is_multiple_of(REGION_COUNT) { Bytes::new() } else { Bytes::from(format!("{at:06}")) }
+    };
     let id = if at == 0 { RegionId::FIRST } else { RegionId(10_000 + at) };
     let peer = |store_id: &u64| Peer {
         id: PeerId(100_000 + at * 10 + store_id % 10),

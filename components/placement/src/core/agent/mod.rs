@@ -20,9 +20,9 @@ use self::{calls::Calls, finder::Finder, reports::Reports, routes::Routes};
 use super::{
     api::{ChangeRequest, ClusterPicture, Error, PlacementAnswer, PlacementCall, Responder, Result},
     ids::IdBlock,
-    limits::{CACHE_ROUTES_MAX, CALLS_WAITING_MAX, HOST_SILENT_AFTER},
+    limits::{CACHE_ROUTES_MAX, CALLS_WAITING_MAX, HOST_SILENT_AFTER, LONELY_INTERVAL, REPORT_REGIONS_MAX},
     operation::Goal,
-    protocol::{LeaderReport, ReportAnswer, Request, Response},
+    protocol::{LeaderReport, LonelyPeer, ReportAnswer, Request, Response, StoreReport},
     record::{KeyMode, Settings, StoreLoad, StorePicture, StoreRecord, StoreState},
 };
 
@@ -48,6 +48,9 @@ pub trait Locals {
 
     /// A region by its id, the placement group too.
     fn find_by_id(&self, id: RegionId) -> Option<LocalRegion>;
+
+    /// Peers that know no leader.
+    fn lonely_peers(&self) -> Vec<LonelyPeer>;
 }
 
 /// A region with a peer on this store.
@@ -75,6 +78,8 @@ pub enum Effect {
     Reply(Responder, Result<PlacementAnswer>),
     /// Let the leader of a region, which is here, carry out a goal.
     Goal(Goal),
+    /// End this store's peer of a region, which was removed, as this descriptor shows.
+    Destroy(Region),
     /// The address book has changed.
     Stores(Vec<StoreRecord>),
     /// This store was removed from the cluster.
@@ -99,6 +104,8 @@ pub struct Agent {
     is_removed: bool,
     /// The last change of peers that each region's leader here was told.
     told: BTreeMap<RegionId, u64>,
+    /// When peers without a leader are listed next. What a host says of them is asked for anew each time.
+    lonely_at: Instant,
     /// As counted for the last heartbeat.
     load: StoreLoad,
     next_request_id: u64,
@@ -132,6 +139,7 @@ impl Agent {
             placement_term: Term(0),
             is_removed: false,
             told: BTreeMap::new(),
+            lonely_at: Instant::ZERO + LONELY_INTERVAL,
             load: StoreLoad::default(),
             // Ids of different lives of a store must not meet: an answer to the last life is none to this one.
             next_request_id: (seed >> 1) | 1,
@@ -294,12 +302,28 @@ impl Agent {
         if self.reports.is_heartbeat_due(now.monotonic) {
             self.load = load();
         }
+        let mut lonely_peers = Vec::new();
+        if self.lonely_at <= now.monotonic {
+            self.lonely_at = now.monotonic + LONELY_INTERVAL;
+            lonely_peers = locals.lonely_peers();
+            lonely_peers.truncate(REPORT_REGIONS_MAX);
+        }
         let report = self.reports.make(now.monotonic, request_id, self.record.clone(), self.load);
+        let report = StoreReport { lonely_peers, ..report };
         self.send(now, request_id, Request::Report(Box::new(report)), locals);
     }
 
     fn on_report_answer(&mut self, now: Now, request_id: u64, answer: ReportAnswer, locals: &dyn Locals) {
-        let ReportAnswer { placement_term, number, is_full_wanted, goals, wanted, stores, settings } = answer;
+        let ReportAnswer {
+            placement_term,
+            number,
+            is_full_wanted,
+            goals,
+            destroys,
+            wanted,
+            stores,
+            settings,
+        } = answer;
         self.placement_term = placement_term;
         if self.reports.is_awaiting(request_id) {
             self.reports.on_acknowledged(now.monotonic, request_id, number, placement_term, is_full_wanted);
@@ -308,6 +332,7 @@ impl Agent {
         }
         wanted.iter().for_each(|range| self.reports.add_siblings(range, locals));
         goals.into_iter().for_each(|goal| self.tell(goal, locals));
+        self.effects.extend(destroys.into_iter().map(Effect::Destroy));
         self.settings = settings.unwrap_or(self.settings);
         self.take_stores(stores);
     }

@@ -135,6 +135,7 @@ impl Reports {
                 .collect(),
             leads_no_longer: no_longer.iter().copied().collect(),
             siblings: siblings.values().cloned().collect(),
+            lonely_peers: Vec::new(),
         };
         self.outstanding =
             Some(Outstanding { request_id, sent_at: now, is_full, changed, no_longer, siblings });

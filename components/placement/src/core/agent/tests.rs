@@ -16,12 +16,12 @@ use crate::core::{
         CALL_DEADLINE, CALL_RESEND_AFTER, HEARTBEAT_INTERVAL, LEAD_FORGET_AFTER, REPORT_REGIONS_MAX,
         REPORT_RESEND_AFTER, SCAN_PAGE_REGIONS,
     },
-    protocol::StoreReport,
+    protocol::{LonelyPeer, StoreReport},
 };
 
 /// This store's regions.
 #[derive(Default)]
-struct Regions(BTreeMap<RegionId, LocalRegion>);
+struct Regions(BTreeMap<RegionId, LocalRegion>, Vec<LonelyPeer>);
 
 impl Regions {
     fn set(&mut self, region: Region, leader: Option<Peer>) {
@@ -40,6 +40,10 @@ impl Locals for Regions {
     fn find_by_id(&self, id: RegionId) -> Option<LocalRegion> {
         self.0.get(&id).cloned()
     }
+
+    fn lonely_peers(&self) -> Vec<LonelyPeer> {
+        self.1.clone()
+    }
 }
 
 type Answers = Arc<Mutex<Vec<(u64, Result<PlacementAnswer>)>>>;
@@ -52,6 +56,7 @@ struct Bench {
     answers: Answers,
     sent: Vec<(StoreId, u64, Request)>,
     goals: Vec<Goal>,
+    destroyed: Vec<Region>,
     stores: Vec<Vec<StoreRecord>>,
     removed_count: usize,
 }
@@ -83,6 +88,7 @@ impl Bench {
             answers: Answers::default(),
             sent: Vec::new(),
             goals: Vec::new(),
+            destroyed: Vec::new(),
             stores: Vec::new(),
             removed_count: 0,
         }
@@ -96,6 +102,7 @@ impl Bench {
                 Effect::Send { to, request_id, request } => self.sent.push((to, request_id, request)),
                 Effect::Reply(responder, result) => responder.reply(result),
                 Effect::Goal(goal) => self.goals.push(goal),
+                Effect::Destroy(region) => self.destroyed.push(region),
                 Effect::Stores(stores) => self.stores.push(stores),
                 Effect::Removed => self.removed_count += 1,
             }
@@ -638,6 +645,35 @@ fn goals_of_an_older_term_are_refused() {
     assert_eq!(std::mem::take(&mut bench.goals), [goal(6)]);
     bench.respond(2, 0, push(5));
     assert_eq!(bench.goals, []);
+}
+
+#[test]
+fn peers_without_a_leader_are_listed_every_minute_and_end_when_they_were_removed() {
+    let mut bench = Bench::new();
+    let lonely = LonelyPeer { region_id: RegionId(7), peer_id: PeerId(71), epoch: Epoch::FIRST };
+    bench.regions.1.push(lonely);
+    let mut listed = Vec::new();
+    for second in 0..130_u64 {
+        for (id, report) in reports_of(bench.pass(HEARTBEAT_INTERVAL)) {
+            if !report.lonely_peers.is_empty() {
+                assert_eq!(report.lonely_peers, [lonely]);
+                listed.push(second);
+            }
+            let destroys = if listed.len() == 2 { vec![region(7, "a", "b", 2)] } else { Vec::new() };
+            let answer = ReportAnswer {
+                placement_term: Term(5),
+                number: report.number,
+                destroys,
+                ..ReportAnswer::default()
+            };
+            bench.respond(2, id, Response::Report(Box::new(answer)));
+            if listed.len() == 2 {
+                listed.push(second);
+            }
+        }
+    }
+    assert_eq!(listed, [59, 119, 119]);
+    assert_eq!(bench.destroyed, [region(7, "a", "b", 2)]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use types::{KeyRange, Peer, PeerId, Region, RegionId, StoreId, Term, WallTime};
 use super::{
     api::{self, OperationPicture, PlacementAnswer, PlacementCall, RegionRoute, Timestamp},
     operation::Goal,
-    protocol::{LeaderReport, ReportAnswer, Request, Response, StoreReport},
+    protocol::{LeaderReport, LonelyPeer, ReportAnswer, Request, Response, StoreReport},
     record::{StoreLoad, StorePicture},
 };
 
@@ -250,7 +250,7 @@ fn report_to(report: StoreReport) -> wire::StoreReport {
         stats: Some(load_to(report.load)),
         leads: report.leads.into_iter().map(lead_to).collect(),
         leads_no_longer: report.leads_no_longer.into_iter().map(|id| id.0).collect(),
-        lonely_peers: Vec::new(),
+        lonely_peers: report.lonely_peers.into_iter().map(lonely_to).collect(),
         store: Some(store_to(report.record)),
         siblings: report.siblings.into_iter().map(Into::into).collect(),
     }
@@ -265,6 +265,23 @@ fn report_from(report: wire::StoreReport) -> Result<StoreReport> {
         leads: all(report.leads, lead_from)?,
         leads_no_longer: report.leads_no_longer.into_iter().map(RegionId).collect(),
         siblings: all(report.siblings, Region::try_from)?,
+        lonely_peers: all(report.lonely_peers, lonely_from)?,
+    })
+}
+
+fn lonely_to(lonely: LonelyPeer) -> wire::LonelyPeer {
+    wire::LonelyPeer {
+        region_id: lonely.region_id.0,
+        peer_id: lonely.peer_id.0,
+        epoch: Some(lonely.epoch.into()),
+    }
+}
+
+fn lonely_from(lonely: wire::LonelyPeer) -> Result<LonelyPeer> {
+    Ok(LonelyPeer {
+        region_id: RegionId(convert::non_zero(lonely.region_id, "LonelyPeer", "region_id")?),
+        peer_id: PeerId(convert::non_zero(lonely.peer_id, "LonelyPeer", "peer_id")?),
+        epoch: convert::required(lonely.epoch, "LonelyPeer", "epoch")?.into(),
     })
 }
 
@@ -300,10 +317,10 @@ fn report_answer_to(answer: ReportAnswer) -> wire::StoreReportResponse {
         number: answer.number,
         is_full_wanted: answer.is_full_wanted,
         goals: answer.goals.into_iter().map(goal_to).collect(),
+        destroys: answer.destroys.into_iter().map(Into::into).collect(),
         wanted: answer.wanted.into_iter().map(Into::into).collect(),
         stores: answer.stores.into_iter().map(store_to).collect(),
         settings: answer.settings.as_ref().map(settings_to),
-        ..Default::default()
     }
 }
 
@@ -313,6 +330,7 @@ fn report_answer_from(answer: wire::StoreReportResponse) -> Result<ReportAnswer>
         number: answer.number,
         is_full_wanted: answer.is_full_wanted,
         goals: all(answer.goals, goal_from)?,
+        destroys: all(answer.destroys, Region::try_from)?,
         wanted: answer.wanted.into_iter().map(KeyRange::from).collect(),
         stores: all(answer.stores, store_from)?,
         settings: answer.settings.map(settings_from).transpose()?,

@@ -114,6 +114,11 @@ fn requests_come_back() {
         leads: vec![lead],
         leads_no_longer: vec![RegionId(8)],
         siblings: vec![region(9)],
+        lonely_peers: vec![LonelyPeer {
+            region_id: RegionId(10),
+            peer_id: PeerId(14),
+            epoch: Epoch { conf_version: 5, version: 6 },
+        }],
     };
     let key = Bytes::from_static(b"\x00key");
     let calls = [
@@ -164,6 +169,7 @@ fn responses_come_back() {
         number: 5,
         is_full_wanted: true,
         goals: vec![goal, transfer().goal(&region(7), Term(4))],
+        destroys: vec![region(10)],
         wanted: vec![KeyRange::new("a", "m"), KeyRange::ALL],
         stores: vec![record(1), record(2)],
         settings: Some(settings()),

@@ -106,7 +106,7 @@ impl Directory {
     }
 
     /// Every row, ascending.
-    pub fn regions(&self) -> impl Iterator<Item = &Region> {
+    pub fn regions(&self) -> impl ExactSizeIterator<Item = &Region> {
         self.rows.values()
     }
 

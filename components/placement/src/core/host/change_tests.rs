@@ -12,7 +12,7 @@ use crate::core::{
     api::{ChangeRequest, OperationPicture, OperationState, PlacementAnswer, PlacementCall, RegionChange},
     limits::{OPERATION_STALLED_AFTER, OPERATIONS_ENDED_KEPT, SCHEDULE_INTERVAL},
     operation::Goal,
-    protocol::StoreReport,
+    protocol::{LonelyPeer, StoreReport},
     record::{StoreLoad, StoreState},
     rows::RowKey,
     testing::Group,
@@ -93,6 +93,7 @@ impl Cluster {
                 leads: leads.collect(),
                 leads_no_longer: Vec::new(),
                 siblings: Vec::new(),
+                lonely_peers: Vec::new(),
             };
             self.bench.send(store.id.0, Request::Report(Box::new(report)));
             self.bench.settle(&mut self.group);
@@ -455,6 +456,40 @@ fn balancing_is_switched_off_and_on_and_then_everything_is_still() {
         cluster.report();
     }
     assert_eq!(cluster.bench.goals, [], "nothing moves for a minute");
+}
+
+#[test]
+fn only_peers_that_were_removed_end() {
+    let mut cluster = Cluster::new();
+    let region = cluster.regions[1].clone();
+    let peer = region.peers[1].id;
+    let ask = |cluster: &mut Cluster, lonely: LonelyPeer| {
+        cluster.number += 1;
+        let store = cluster.stores[1].clone();
+        let report = StoreReport {
+            record: store.clone(),
+            number: cluster.number,
+            is_full: false,
+            load: cluster.load,
+            leads: Vec::new(),
+            leads_no_longer: Vec::new(),
+            siblings: Vec::new(),
+            lonely_peers: vec![lonely],
+        };
+        let id = cluster.bench.send(store.id.0, Request::Report(Box::new(report)));
+        cluster.bench.settle(&mut cluster.group);
+        cluster.bench.report_answer(id).destroys
+    };
+    let epoch = |conf_version: u64| Epoch { conf_version, version: 1 };
+    let lonely = LonelyPeer { region_id: RegionId(2), peer_id: peer, epoch: epoch(1) };
+    let stranger = LonelyPeer { peer_id: PeerId(999), ..lonely };
+    assert_eq!(ask(&mut cluster, lonely), [], "it belongs to the region");
+    assert_eq!(ask(&mut cluster, stranger), std::slice::from_ref(&region));
+    assert_eq!(ask(&mut cluster, LonelyPeer { epoch: region.epoch, ..stranger }), [], "it may come yet");
+    assert_eq!(ask(&mut cluster, LonelyPeer { epoch: epoch(9), ..stranger }), [], "the row is older");
+    assert_eq!(ask(&mut cluster, LonelyPeer { region_id: RegionId(66), ..stranger }), [], "nothing is known");
+    let group = LonelyPeer { region_id: RegionId::PLACEMENT, ..stranger };
+    assert_eq!(ask(&mut cluster, group), [cluster.regions[0].clone()]);
 }
 
 #[test]

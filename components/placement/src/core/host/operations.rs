@@ -22,10 +22,10 @@ use crate::core::{
 impl Serving {
     /// Looks for what should be begun, if it is time to.
     pub(super) fn schedule(&mut self, now: Now, config: &HostConfig, soft: &Soft) {
-        if self.timers.schedule_at > now.monotonic || self.in_flight.is_some() {
+        if !self.timers.is_schedule_due(now) || self.in_flight.is_some() {
             return;
         }
-        self.timers.on_scheduled(now);
+        self.timers.on_scheduled(now, self.directory.regions().len());
         if !soft.is_complete(now, self.registry.records()) {
             // Whoever reports next makes it look again.
             return;
@@ -36,7 +36,7 @@ impl Serving {
                 Ok(Some(operation)) => self.waiting.drafts.push(operation),
                 Ok(None) => {
                     // Ids come with the next transaction.
-                    self.timers.schedule_at = now.monotonic;
+                    self.timers.schedule_soon(now);
                     break;
                 }
                 Err(error) => {

@@ -13,7 +13,7 @@ use crate::core::{
     api::Error,
     directory::Offer,
     limits::HOST_WAITING_MAX,
-    protocol::{ReportAnswer, Response, StoreReport},
+    protocol::{LonelyPeer, ReportAnswer, Response, StoreReport},
     record::{StoreRecord, StoreState},
 };
 
@@ -28,7 +28,7 @@ impl Serving {
         self.check_reporter(from, &report.record)?;
         if !soft.is_live(now, from) {
             // It may be what a region waits for.
-            self.timers.schedule_at = now.monotonic;
+            self.timers.schedule_soon(now);
         }
         metrics::counter!(names::PLACEMENT_REPORTS).increment(report.leads.len() as u64);
         let is_in_sequence = self.take_store_soft(now, from, &report, soft);
@@ -64,16 +64,27 @@ impl Serving {
             .collect();
         let is_led_there = |region: &Region| soft.leads(from, region.id);
         let wanted = if is_answer { Vec::new() } else { self.directory.untiled(is_led_there) };
+        let destroys =
+            report.lonely_peers.iter().filter_map(|lonely| self.find_removal(lonely, soft)).collect();
         let is_full_wanted = soft.stores.get(&from).is_some_and(|store| store.is_full_wanted);
         Ok(ReportAnswer {
             placement_term: self.term,
             number: report.number,
             is_full_wanted: is_full_wanted || !is_in_sequence,
             goals,
+            destroys,
             wanted,
             stores: self.address_book(),
             settings: self.settings,
         })
+    }
+
+    /// The descriptor that shows that a peer was removed: it is newer than the peer's own, and does not name it. Whoever
+    /// has it applied has applied the removal.
+    fn find_removal(&self, lonely: &LonelyPeer, soft: &Soft) -> Option<Region> {
+        let region = self.find_region(soft, lonely.region_id)?;
+        let is_newer = region.epoch.conf_version > lonely.epoch.conf_version;
+        (is_newer && region.find_peer(lonely.peer_id).is_none()).then(|| region.clone())
     }
 
     /// Every store that is not removed, in order of id.
@@ -170,7 +181,7 @@ impl Serving {
             let known = soft.placement_group.as_ref();
             if known.is_none_or(|known| region.epoch.covers(known.epoch) && region != known) {
                 soft.placement_group = Some(region.clone());
-                self.timers.schedule_at = now.monotonic;
+                self.timers.schedule_soon(now);
             }
             return true;
         }

@@ -17,7 +17,10 @@ use crate::core::{
     codec,
     directory::{Directory, NotTiled},
     ids::IdBlock,
-    limits::{GOAL_REPEAT_INTERVAL, SCHEDULE_INTERVAL},
+    limits::{
+        GOAL_REPEAT_INTERVAL, SCHEDULE_FREE_REGIONS, SCHEDULE_INTERVAL, SCHEDULE_PAUSE_PER_REGION,
+        SCHEDULE_PAUSES_IDLE,
+    },
     operation::{Operation, Operations},
     protocol::{Caller, Response},
     record::{Settings, StoreRecord, StoreState},
@@ -110,7 +113,9 @@ pub(super) struct Waiting {
 /// When what is due.
 #[derive(Debug)]
 pub(super) struct Timers {
-    pub(super) schedule_at: Instant,
+    schedule_at: Instant,
+    /// Not before, so that looking costs a bounded part of a core however many regions there are.
+    schedule_not_before: Instant,
     pub(super) repeat_goals_at: Instant,
 }
 
@@ -149,6 +154,7 @@ impl Serving {
             waiting: Waiting::default(),
             timers: Timers {
                 schedule_at: now.monotonic,
+                schedule_not_before: now.monotonic,
                 repeat_goals_at: now.monotonic + GOAL_REPEAT_INTERVAL,
             },
         };
@@ -264,9 +270,22 @@ impl Serving {
 }
 
 impl Timers {
-    /// Sets the next time for scheduling and for goals.
-    pub(super) fn on_scheduled(&mut self, now: Now) {
-        self.schedule_at = now.monotonic + SCHEDULE_INTERVAL;
+    /// Whether the scheduler should look now.
+    pub(super) fn is_schedule_due(&self, now: Now) -> bool {
+        self.schedule_at <= now.monotonic
+    }
+
+    /// Something has happened that the scheduler may want to answer.
+    pub(super) fn schedule_soon(&mut self, now: Now) {
+        self.schedule_at = self.schedule_at.min(self.schedule_not_before.max(now.monotonic));
+    }
+
+    /// The scheduler looks at so many regions.
+    pub(super) fn on_scheduled(&mut self, now: Now, region_count: usize) {
+        let counted = region_count.saturating_sub(SCHEDULE_FREE_REGIONS);
+        let pause = SCHEDULE_PAUSE_PER_REGION * u32::try_from(counted).unwrap_or(u32::MAX);
+        self.schedule_not_before = now.monotonic + pause;
+        self.schedule_at = now.monotonic + SCHEDULE_INTERVAL.max(pause * SCHEDULE_PAUSES_IDLE);
     }
 
     pub(super) fn on_goals_repeated(&mut self, now: Now) {

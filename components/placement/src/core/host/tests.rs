@@ -165,6 +165,13 @@ impl Bench {
         }
     }
 
+    pub(super) fn report_answer(&mut self, id: u64) -> ReportAnswer {
+        match self.answers.remove(&id) {
+            Some(Response::Report(answer)) => *answer,
+            other => panic!("{other:?} answers no report"),
+        }
+    }
+
     /// A store reports; returns what it is answered.
     pub(super) fn report(
         &mut self,
@@ -191,6 +198,7 @@ impl Bench {
             leads,
             leads_no_longer: Vec::new(),
             siblings: Vec::new(),
+            lonely_peers: Vec::new(),
         };
         let id = self.send(record.id.0, Request::Report(Box::new(report)));
         self.settle(group);
@@ -306,6 +314,7 @@ fn a_report_that_comes_before_the_first_rows_waits_for_them() {
         leads: Vec::new(),
         leads_no_longer: Vec::new(),
         siblings: Vec::new(),
+        lonely_peers: Vec::new(),
     };
     // One before the rows are read, and one while the first ones are written.
     let before = bench.send(1_000, Request::Report(Box::new(report.clone())));
@@ -338,6 +347,26 @@ fn a_new_host_asks_every_store_and_waits_for_their_reports() {
     assert!(!is_grown(&next), "a store that has not reported yet may be where a peer belongs");
     next.report(&mut group, &stores[2], 1, &[]).unwrap();
     assert!(is_grown(&next));
+}
+
+/// Looking costs time for each region: with many of them not every event is worth a look of its own.
+#[test]
+fn looks_at_many_regions_are_followed_by_a_pause() {
+    let (mut bench, mut group) = begun();
+    let Phase::Serving(serving) = &mut bench.host.phase else { panic!("it serves") };
+    let (timers, now) = (&mut serving.timers, bench.now);
+    timers.on_scheduled(now, 10_064);
+    timers.schedule_soon(now);
+    assert!(!timers.is_schedule_due(now));
+    let later = |millis: u64| Now { monotonic: now.monotonic + Duration::from_millis(millis), ..now };
+    assert!(!timers.is_schedule_due(later(199)));
+    assert!(timers.is_schedule_due(later(200)), "an event is answered then");
+    timers.on_scheduled(now, 10_064);
+    assert!(!timers.is_schedule_due(later(4_999)) && timers.is_schedule_due(later(5_000)), "nothing happens");
+    timers.on_scheduled(now, 64);
+    timers.schedule_soon(now);
+    assert!(timers.is_schedule_due(now), "a small cluster waits for nothing");
+    bench.settle(&mut group);
 }
 
 #[test]
@@ -548,6 +577,7 @@ fn a_split_whose_child_has_no_leader_is_asked_for() {
         leads: Vec::new(),
         leads_no_longer: Vec::new(),
         siblings: vec![right.clone()],
+        lonely_peers: Vec::new(),
     };
     let id = bench.send(1_000, Request::Report(Box::new(report)));
     bench.settle(&mut group);

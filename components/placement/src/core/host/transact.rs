@@ -179,7 +179,7 @@ impl Serving {
                 }
                 Part::Settings(settings, caller) => {
                     self.settings = Some(settings);
-                    self.timers.schedule_at = now.monotonic;
+                    self.timers.schedule_soon(now);
                     self.push_address_book(effects);
                     respond(effects, Some(caller), PlacementAnswer::Done);
                 }
@@ -203,7 +203,7 @@ impl Serving {
                     told.push(picture.region_id);
                     soft.end_operation(now, &picture);
                     self.operations.end(*picture, &forgotten);
-                    self.timers.schedule_at = now.monotonic;
+                    self.timers.schedule_soon(now);
                     respond(effects, caller, PlacementAnswer::Done);
                 }
             }
@@ -457,7 +457,7 @@ impl Serving {
         effects: &mut Vec<Effect>,
     ) {
         self.registry.commit(change);
-        self.timers.schedule_at = now.monotonic;
+        self.timers.schedule_soon(now);
         // First the others: the new store's first message must find them able to answer.
         self.push_address_book(effects);
         if let Some((caller, store_id)) = caller
