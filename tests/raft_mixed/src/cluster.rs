@@ -27,6 +27,8 @@ pub struct Faults {
     pub late: u64,
     /// Rounds of the clock in which a peer crashes.
     pub crash: u64,
+    /// Rounds of the clock in which a peer is cut off for a while, if none is.
+    pub cut: u64,
 }
 
 enum Event {
@@ -51,6 +53,8 @@ pub struct Cluster {
     committed: Vec<(Term, Vec<u8>)>,
     /// How far each has applied.
     applied: Vec<Index>,
+    /// Who is cut off, and until when.
+    cut: (PeerId, Instant),
     proposed_count: u64,
     /// Up to how many commands a leader is given each round of the clock.
     pub proposals_max: u64,
@@ -91,6 +95,7 @@ impl Cluster {
             leaders: BTreeMap::new(),
             committed: Vec::new(),
             applied: vec![Index(1); kinds.len()],
+            cut: (PeerId(0), Instant::ZERO),
             proposed_count: 0,
             proposals_max: 0,
             led_counts: [0; 2],
@@ -105,6 +110,7 @@ impl Cluster {
             let Some(((at, _), event)) = self.events.pop_first() else { return };
             self.now = at;
             match event {
+                Event::Deliver(message) if self.is_cut(&message) => {}
                 Event::Deliver(message) => {
                     let to = slot(message.to);
                     self.members[to].step(self.now, message, &mut self.chains);
@@ -191,6 +197,11 @@ impl Cluster {
             self.applied[member] = Index(1);
             self.look_at(member);
         }
+        if self.cut.1 <= self.now && self.chance(self.faults.cut) {
+            let until = self.now.0 + self.below(2_000 * MILLISECOND);
+            let member = self.below(self.members.len() as u64);
+            self.cut = (PeerId(member + 1), Instant(until));
+        }
         for member in 0..self.members.len() {
             for _ in 0..self.below(self.proposals_max + 1) {
                 self.proposed_count += 1;
@@ -200,6 +211,11 @@ impl Cluster {
                 }
             }
         }
+    }
+
+    fn is_cut(&self, message: &Message) -> bool {
+        let (peer, until) = self.cut;
+        self.now < until && (message.from == peer || message.to == peer)
     }
 
     fn persist(&mut self, member: usize) {
