@@ -63,6 +63,14 @@ impl Admin {
         route.ok_or_else(|| Status::not_found(format!("there is no region {region_id}")))
     }
 
+    /// Asks placement for something that has no answer but that it is done.
+    async fn ask_and_be_done(&self, call: PlacementCall) -> Result<(), Status> {
+        let PlacementAnswer::Done = self.running()?.ask(call).await.map_err(status_of)? else {
+            return Err(other_answer());
+        };
+        Ok(())
+    }
+
     /// Moves the voters of a region to exactly these stores.
     async fn move_peers(
         &self,
@@ -310,12 +318,28 @@ impl admin_server::Admin for Admin {
     ) -> Result<Response<admin::OperationStarted>, Status> {
         let request = request.into_inner();
         let state = if request.is_undone { StoreState::Up } else { StoreState::Draining };
-        let call = PlacementCall::SetStoreState { store_id: StoreId(request.store_id), state };
-        let PlacementAnswer::Done = self.running()?.ask(call).await.map_err(status_of)? else {
-            return Err(other_answer());
-        };
+        self.ask_and_be_done(PlacementCall::SetStoreState { store_id: StoreId(request.store_id), state })
+            .await?;
         // Draining is what is intended with the store: the operations that follow are those of its regions.
         Ok(Response::new(admin::OperationStarted { operation_id: 0 }))
+    }
+
+    async fn forget_store(
+        &self,
+        request: Request<admin::ForgetStoreRequest>,
+    ) -> Result<Response<admin::ForgetStoreResponse>, Status> {
+        let store_id = StoreId(request.into_inner().store_id);
+        self.ask_and_be_done(PlacementCall::SetStoreState { store_id, state: StoreState::Removed }).await?;
+        Ok(Response::new(admin::ForgetStoreResponse {}))
+    }
+
+    async fn set_balancing(
+        &self,
+        request: Request<admin::SetBalancingRequest>,
+    ) -> Result<Response<admin::SetBalancingResponse>, Status> {
+        let is_balancing = Some(request.into_inner().is_balancing);
+        self.ask_and_be_done(PlacementCall::ChangeSettings { is_balancing }).await?;
+        Ok(Response::new(admin::SetBalancingResponse {}))
     }
 
     async fn list_operations(
