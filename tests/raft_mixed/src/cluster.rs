@@ -172,13 +172,18 @@ impl Cluster {
 
     /// Runs until it is so; panics if that takes too long.
     pub fn run_until(&mut self, what: &str, is_so: impl Fn(&Cluster) -> bool) {
-        for _ in 0..20_000 {
+        assert!(self.run_until_within(20_000, is_so), "{what}: not within 20,000 events");
+    }
+
+    /// Runs until it is so, for so many events at the most; returns whether it is so.
+    pub fn run_until_within(&mut self, event_count: u32, is_so: impl Fn(&Cluster) -> bool) -> bool {
+        for _ in 0..event_count {
             if is_so(self) {
-                return;
+                return true;
             }
             self.run(1);
         }
-        panic!("{what}: not within 20,000 events");
+        is_so(self)
     }
 
     /// Everyone looks at the clock; someone proposes; someone may crash.
