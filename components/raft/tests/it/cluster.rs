@@ -7,7 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use raft::{
-    Message, MessageBody, Options, RaftGroup, Ready, Role, SnapshotMeta, SnapshotOutcome, confchange::Changer,
+    CampaignReason, Message, MessageBody, Options, RaftGroup, Ready, Role, SnapshotMeta, SnapshotOutcome,
+    confchange::Changer,
 };
 use types::{
     Chain, ClusterId, ConfigurationChange, Index, Instant, LogPosition, Peer, PeerId, PeerRole, RegionId,
@@ -271,6 +272,24 @@ impl Cluster {
             assert!(self.next_event() <= end, "not done after {millis} ms:\n{}", self.picture());
             self.step();
         }
+    }
+
+    /// Makes a peer campaign, and runs until it leads and has committed an entry of its own.
+    pub(crate) fn elect(&mut self, id: u64) {
+        self.with(id, |group, now| group.campaign(now, CampaignReason::Wish));
+        self.run_until(1_000, |cluster| cluster.group(id).has_committed_in_term());
+    }
+
+    /// Whether one of `voters` leads, they are the whole configuration, and everything is committed.
+    pub(crate) fn is_settled(&self, voters: &[u64]) -> bool {
+        let voters: Vec<_> = voters.iter().map(|id| PeerId(*id)).collect();
+        self.leader().is_some_and(|id| {
+            let group = self.group(id);
+            group.configuration().voters == voters
+                && !group.configuration().is_joint()
+                && group.commit_index() == group.last().index
+                && voters.contains(&PeerId(id))
+        })
     }
 
     fn next_event(&self) -> Instant {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use raft::{CampaignReason, Options, Role};
+use raft::{Options, Role};
 use types::PeerId;
 
 use crate::cluster::{Cluster, Faults};
@@ -10,8 +10,7 @@ use crate::cluster::{Cluster, Faults};
 fn cluster(seed: u64, peer_count: u64) -> Cluster {
     let voters: Vec<u64> = (1..=peer_count).collect();
     let mut cluster = Cluster::new(seed, peer_count, &voters, &[], &Options::new(PeerId(1), 0));
-    cluster.with(1, |group, now| group.campaign(now, CampaignReason::Wish));
-    cluster.run_until(1_000, |cluster| cluster.group(1).has_committed_in_term());
+    cluster.elect(1);
     cluster
 }
 

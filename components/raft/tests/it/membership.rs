@@ -9,28 +9,23 @@ fn cluster(peer_count: u64, voters: &[u64]) -> Cluster {
     Cluster::new(5, peer_count, voters, &[], &Options::new(PeerId(1), 0))
 }
 
-fn elect(cluster: &mut Cluster, id: u64) {
-    cluster.with(id, |group, now| group.campaign(now, raft::CampaignReason::Wish));
-    cluster.run_until(1_000, |cluster| cluster.group(id).has_committed_in_term());
-}
-
-fn is_settled(cluster: &Cluster, voters: &[u64]) -> bool {
-    let voters: Vec<_> = voters.iter().map(|id| PeerId(*id)).collect();
-    cluster.leader().is_some_and(|id| {
-        let group = cluster.group(id);
-        group.configuration().voters == voters
-            && !group.configuration().is_joint()
-            && group.commit_index() == group.last().index
-            && voters.contains(&PeerId(id))
-    })
-}
-
 /// Peers 4 and 5 of 5 are learners that have everything.
 fn with_learners() -> Cluster {
     let mut cluster = cluster(5, &[1, 2, 3]);
-    elect(&mut cluster, 1);
+    cluster.elect(1);
     cluster.change(1, &[1, 2, 3], &[4, 5]).expect("up").expect("it may");
     cluster.run(500);
+    cluster
+}
+
+/// So many events after leader 2 was asked to change {1,2,3} to {1,4,5}.
+fn in_a_change(step_count: u64) -> Cluster {
+    let mut cluster = cluster(5, &[1, 2, 3]);
+    cluster.elect(2);
+    cluster.change(2, &[1, 4, 5], &[]).expect("up").expect("it may");
+    for _ in 0..step_count {
+        cluster.step();
+    }
     cluster
 }
 
@@ -46,7 +41,7 @@ fn a_joint_configuration_without_its_incoming_half_is_abandoned() {
     assert!(cluster.group(1).configuration().is_joint());
     cluster.run(1_500);
     assert_eq!((cluster.leader(), cluster.group(1).term()), (Some(1), term), "{}", cluster.picture());
-    assert!(is_settled(&cluster, &[1, 2, 3]), "{}", cluster.picture());
+    assert!(cluster.is_settled(&[1, 2, 3]), "{}", cluster.picture());
     assert_eq!(cluster.group(1).configuration().learners, [PeerId(4), PeerId(5)]);
     let (index, _) = cluster.propose(1, "x").expect("up").expect("leads");
     cluster.run(100);
@@ -57,7 +52,7 @@ fn a_joint_configuration_without_its_incoming_half_is_abandoned() {
     cluster.run(1_000);
     assert_eq!(cluster.group(5).configuration().voters, [PeerId(1), PeerId(2), PeerId(3)]);
     cluster.change(1, &[1, 4, 5], &[]).expect("up").expect("it may");
-    cluster.run_until(2_000, |cluster| is_settled(cluster, &[1, 4, 5]));
+    cluster.run_until(2_000, |cluster| cluster.is_settled(&[1, 4, 5]));
 }
 
 /// If the outgoing half is the silent one there is nothing to go back to.
@@ -70,7 +65,7 @@ fn a_leader_without_its_outgoing_half_steps_down() {
     assert_ne!(cluster.group(1).role(), Role::Leader);
     assert_eq!(cluster.group(1).last().index, joint, "nothing was appended behind it");
     cluster.blocked.clear();
-    cluster.run_until(10_000, |cluster| is_settled(cluster, &[1, 4, 5]) || is_settled(cluster, &[1, 2, 3]));
+    cluster.run_until(10_000, |cluster| cluster.is_settled(&[1, 4, 5]) || cluster.is_settled(&[1, 2, 3]));
 }
 
 /// Abandoned on demand, although both halves answer; and refused where there is nothing to abandon.
@@ -82,7 +77,7 @@ fn a_joint_configuration_can_be_abandoned_by_its_leader() {
     cluster.change(1, &[1, 4, 5], &[]).expect("up").expect("it may");
     cluster.with(1, |group, now| group.abort_change(now)).expect("up").expect("it is joint");
     cluster.run(200);
-    assert!(is_settled(&cluster, &[1, 2, 3]), "{}", cluster.picture());
+    assert!(cluster.is_settled(&[1, 2, 3]), "{}", cluster.picture());
     assert_eq!(cluster.with(2, |group, now| group.abort_change(now)), Some(Err(raft::Error::NotLeader)));
 }
 
@@ -92,7 +87,7 @@ fn a_change_is_cancelled_before_the_joint_entry() {
     let mut cluster = with_learners();
     cluster.change(1, &[1, 2, 3], &[]).expect("up").expect("it may");
     cluster.run(100);
-    assert!(is_settled(&cluster, &[1, 2, 3]));
+    assert!(cluster.is_settled(&[1, 2, 3]));
     assert!(cluster.group(1).configuration().learners.is_empty());
     assert_eq!(cluster.group(1).status().peers.len(), 2, "nothing is sent to them any more");
 }
@@ -104,19 +99,14 @@ fn a_crash_of_any_peer_at_any_point_of_a_change_heals() {
     let (mut old_count, mut new_count) = (0, 0);
     for victim in 1..=5 {
         for step_count in 0..150 {
-            let mut cluster = cluster(5, &[1, 2, 3]);
-            elect(&mut cluster, 2);
-            cluster.change(2, &[1, 4, 5], &[]).expect("up").expect("it may");
-            for _ in 0..step_count {
-                cluster.step();
-            }
+            let mut cluster = in_a_change(step_count);
             cluster.crash(victim);
             cluster.run(1_000 + step_count * 7);
             cluster.restart(victim);
             let is_done =
-                |cluster: &Cluster| is_settled(cluster, &[1, 4, 5]) || is_settled(cluster, &[1, 2, 3]);
+                |cluster: &Cluster| cluster.is_settled(&[1, 4, 5]) || cluster.is_settled(&[1, 2, 3]);
             cluster.run_until(20_000, is_done);
-            if is_settled(&cluster, &[1, 4, 5]) {
+            if cluster.is_settled(&[1, 4, 5]) {
                 new_count += 1;
             } else {
                 old_count += 1;
@@ -131,12 +121,7 @@ fn a_crash_of_any_peer_at_any_point_of_a_change_heals() {
 #[test]
 fn a_crash_of_all_at_any_point_of_a_change_heals() {
     for step_count in 0..150 {
-        let mut cluster = cluster(5, &[1, 2, 3]);
-        elect(&mut cluster, 2);
-        cluster.change(2, &[1, 4, 5], &[]).expect("up").expect("it may");
-        for _ in 0..step_count {
-            cluster.step();
-        }
+        let mut cluster = in_a_change(step_count);
         for id in 1..=5 {
             cluster.crash(id);
         }
@@ -144,7 +129,7 @@ fn a_crash_of_all_at_any_point_of_a_change_heals() {
         for id in 1..=5 {
             cluster.restart(id);
         }
-        let is_done = |cluster: &Cluster| is_settled(cluster, &[1, 4, 5]) || is_settled(cluster, &[1, 2, 3]);
+        let is_done = |cluster: &Cluster| cluster.is_settled(&[1, 4, 5]) || cluster.is_settled(&[1, 2, 3]);
         cluster.run_until(20_000, is_done);
     }
 }
@@ -170,7 +155,7 @@ fn a_crash_of_any_peer_while_a_change_is_abandoned_heals() {
             cluster.run(1_000);
             cluster.restart(victim);
             let is_done =
-                |cluster: &Cluster| is_settled(cluster, &[1, 4, 5]) || is_settled(cluster, &[1, 2, 3]);
+                |cluster: &Cluster| cluster.is_settled(&[1, 4, 5]) || cluster.is_settled(&[1, 2, 3]);
             cluster.run_until(20_000, is_done);
         }
     }
@@ -180,7 +165,7 @@ fn a_crash_of_any_peer_while_a_change_is_abandoned_heals() {
 #[test]
 fn two_survivors_of_five_go_on() {
     let mut cluster = cluster(5, &[1, 2, 3, 4, 5]);
-    elect(&mut cluster, 3);
+    cluster.elect(3);
     cluster.propose(3, "kept").expect("up").expect("leads");
     cluster.run(300);
     // Only peer 2 of the survivors gets the last one.
@@ -199,7 +184,7 @@ fn two_survivors_of_five_go_on() {
     cluster.run(8_000);
     assert!(cluster.leaders().is_empty(), "{}", cluster.picture());
     cluster.with(2, |group, now| group.force_leader(now, &lost, 9)).expect("up").expect("a quorum is lost");
-    cluster.run_until(3_000, |cluster| is_settled(cluster, &[1, 2]));
+    cluster.run_until(3_000, |cluster| cluster.is_settled(&[1, 2]));
     assert!(cluster.group(1).commit_index() >= kept);
     let (index, _) = cluster.propose(2, "new").expect("up").expect("leads");
     cluster.run(100);

@@ -32,22 +32,6 @@ fn append_change(disk: &mut Disk, term: u64, change: &ConfigurationChange) {
     disk.hard_state.term = disk.hard_state.term.max(term);
 }
 
-fn elect(cluster: &mut Cluster, id: u64) {
-    cluster.with(id, |group, now| group.campaign(now, raft::CampaignReason::Wish));
-    cluster.run_until(1_000, |cluster| cluster.group(id).has_committed_in_term());
-}
-
-fn is_settled(cluster: &Cluster, voters: &[u64]) -> bool {
-    let voters: Vec<_> = voters.iter().map(|id| PeerId(*id)).collect();
-    cluster.leader().is_some_and(|id| {
-        let group = cluster.group(id);
-        group.configuration().voters == voters
-            && !group.configuration().is_joint()
-            && group.commit_index() == group.last().index
-            && voters.contains(&PeerId(id))
-    })
-}
-
 /// Raft, figure 7: whatever followers have or lack, a leader's log becomes everyone's.
 #[test]
 fn figure_7() {
@@ -65,7 +49,7 @@ fn figure_7() {
     for (id, log) in (1..).zip(logs) {
         set_disk(&mut cluster, id, solo::disk(&[1, 2, 3, 4, 5, 6, 7], log, 7));
     }
-    elect(&mut cluster, 1);
+    cluster.elect(1);
     cluster.run(500);
     let last = cluster.group(1).last();
     assert_eq!((last.term, last.index), (Term(8), Index(12)));
@@ -80,7 +64,7 @@ fn figure_7() {
 #[test]
 fn two_leaders_cannot_build_on_different_configurations() {
     let mut cluster = cluster(5, &[1, 2, 3, 4]);
-    elect(&mut cluster, 1);
+    cluster.elect(1);
     // Peer 1 appends a change to itself and 5 only.
     cluster.partition(&[&[1, 5], &[2, 3, 4]]);
     let first = cluster.change(1, &[1, 2, 3, 4, 5], &[]).expect("up").expect("it may");
@@ -100,16 +84,16 @@ fn two_leaders_cannot_build_on_different_configurations() {
     cluster.run(5_000);
     assert!(cluster.leaders().iter().all(|id| [2, 3].contains(id)), "{}", cluster.picture());
     cluster.blocked.clear();
-    cluster.run_until(5_000, |cluster| is_settled(cluster, &[2, 3, 4]));
+    cluster.run_until(5_000, |cluster| cluster.is_settled(&[2, 3, 4]));
 }
 
 /// Checklist 1B-Q1: every voter but one is replaced, and the leader is among those who go.
 #[test]
 fn a_leader_removes_itself_and_hands_over() {
     let mut cluster = cluster(5, &[1, 2, 3]);
-    elect(&mut cluster, 2);
+    cluster.elect(2);
     cluster.change(2, &[1, 4, 5], &[]).expect("up").expect("it may");
-    cluster.run_until(2_000, |cluster| is_settled(cluster, &[1, 4, 5]));
+    cluster.run_until(2_000, |cluster| cluster.is_settled(&[1, 4, 5]));
     assert_eq!(cluster.group(2).role(), Role::Follower);
     // Who goes is told so: it is a learner now.
     cluster.run(300);
@@ -133,7 +117,7 @@ fn who_is_removed_may_campaign_until_that_is_committed() {
         disk.hard_state = HardState { term: Term(2), vote: None, commit: Index(1) };
         set_disk(&mut cluster, id, disk);
     }
-    cluster.run_until(20_000, |cluster| is_settled(cluster, &[1, 4, 5]));
+    cluster.run_until(20_000, |cluster| cluster.is_settled(&[1, 4, 5]));
 }
 
 /// D4 of the checklist: membership is no reason to refuse a vote. Peer 3 knows nothing of peer 4 and must elect it.
@@ -166,7 +150,7 @@ fn a_voter_elects_a_candidate_that_it_does_not_know() {
 fn who_returns_disturbs_nobody() {
     for seed in 0..30 {
         let mut cluster = Cluster::new(seed, 3, &[1, 2, 3], &[], &Options::new(PeerId(1), 0));
-        elect(&mut cluster, 1);
+        cluster.elect(1);
         let term = cluster.group(1).term();
         cluster.partition(&[&[1, 2], &[3]]);
         cluster.run(5_000 + seed * 37);
@@ -185,7 +169,7 @@ fn suspicion_makes_failover_quick() {
     let mut worst = 0;
     for seed in 0..100 {
         let mut cluster = Cluster::new(seed, 3, &[1, 2, 3], &[], &Options::new(PeerId(1), 0));
-        elect(&mut cluster, 1);
+        cluster.elect(1);
         cluster.run(1_000 + seed);
         cluster.crash(1);
         let crashed_at = cluster.now;
@@ -223,7 +207,7 @@ fn simultaneous_campaigns_are_decided_soon() {
 #[test]
 fn a_wiped_learner_catches_up_in_an_idle_group() {
     let mut cluster = Cluster::new(5, 4, &[1, 2, 3], &[4], &Options::new(PeerId(1), 0));
-    elect(&mut cluster, 1);
+    cluster.elect(1);
     cluster.propose(1, "x").expect("up").expect("leads");
     cluster.run(500);
     let last = cluster.group(1).last();
@@ -240,7 +224,7 @@ fn a_wiped_learner_catches_up_in_an_idle_group() {
 #[test]
 fn a_voter_that_forgot_is_reported() {
     let mut cluster = cluster(3, &[1, 2, 3]);
-    elect(&mut cluster, 1);
+    cluster.elect(1);
     for payload in ["a", "b", "c"] {
         cluster.propose(1, payload).expect("up").expect("leads");
         cluster.run(50);
@@ -271,19 +255,19 @@ fn a_voter_that_forgot_is_reported() {
 #[test]
 fn a_new_peer_is_started_by_a_snapshot() {
     let mut cluster = cluster(4, &[1, 2, 3]);
-    elect(&mut cluster, 1);
+    cluster.elect(1);
     cluster.change(1, &[1, 2, 3], &[4]).expect("up").expect("it may");
     cluster.run(500);
     assert_eq!(cluster.delivered.get("snapshot"), Some(&1));
     assert_eq!(cluster.group(4).last(), cluster.group(1).last());
     cluster.change(1, &[1, 2, 3, 4], &[]).expect("up").expect("it may");
-    cluster.run_until(1_000, |cluster| is_settled(cluster, &[1, 2, 3, 4]));
+    cluster.run_until(1_000, |cluster| cluster.is_settled(&[1, 2, 3, 4]));
 }
 
 #[test]
 fn a_transfer_takes_two_round_trips() {
     let mut cluster = cluster(3, &[1, 2, 3]);
-    elect(&mut cluster, 1);
+    cluster.elect(1);
     cluster.run(300);
     let started_at = cluster.now;
     cluster.with(1, |group, now| group.transfer_leader(now, PeerId(3))).expect("up").expect("it may");
@@ -295,7 +279,7 @@ fn a_transfer_takes_two_round_trips() {
 #[test]
 fn a_transfer_to_the_dead_is_given_up() {
     let mut cluster = cluster(3, &[1, 2, 3]);
-    elect(&mut cluster, 1);
+    cluster.elect(1);
     cluster.crash(3);
     cluster.propose(1, "3 lacks this").expect("up").expect("leads");
     cluster.with(1, |group, now| group.transfer_leader(now, PeerId(3))).expect("up").expect("it may");
@@ -310,7 +294,7 @@ fn a_transfer_to_the_dead_is_given_up() {
 #[test]
 fn an_idle_group_says_little() {
     let mut cluster = cluster(3, &[1, 2, 3]);
-    elect(&mut cluster, 1);
+    cluster.elect(1);
     cluster.run(500);
     cluster.delivered.clear();
     cluster.run(1_000);
@@ -322,7 +306,7 @@ fn an_idle_group_says_little() {
 #[test]
 fn a_follower_applies_a_trip_after_the_leader() {
     let mut cluster = cluster(3, &[1, 2, 3]);
-    elect(&mut cluster, 1);
+    cluster.elect(1);
     cluster.run(500);
     let (index, _) = cluster.propose(1, "x").expect("up").expect("leads");
     cluster.run_until(50, |cluster| cluster.group(1).commit_index() >= index);
@@ -335,7 +319,7 @@ fn a_follower_applies_a_trip_after_the_leader() {
 #[test]
 fn a_deaf_peer_is_harmless() {
     let mut cluster = cluster(3, &[1, 2, 3]);
-    elect(&mut cluster, 1);
+    cluster.elect(1);
     cluster.blocked.insert((PeerId(1), PeerId(3)));
     cluster.run(5_000);
     assert_eq!(cluster.leader(), Some(1));
@@ -346,7 +330,7 @@ fn a_deaf_peer_is_harmless() {
 #[test]
 fn a_learner_never_campaigns() {
     let mut cluster = Cluster::new(5, 4, &[1, 2, 3], &[4], &Options::new(PeerId(1), 0));
-    elect(&mut cluster, 1);
+    cluster.elect(1);
     for id in 1..=3 {
         cluster.crash(id);
     }
@@ -363,7 +347,7 @@ fn a_learner_never_campaigns() {
 #[test]
 fn malformed_changes_are_refused() {
     let mut cluster = cluster(5, &[1, 2, 3]);
-    elect(&mut cluster, 1);
+    cluster.elect(1);
     let mut refuse = |peers: &[(u64, PeerRole)]| {
         let peers = peers.iter().map(|(id, role)| peer(*id, *role)).collect();
         let change = ConfigurationChange { peers, change_id: 3 };
@@ -392,7 +376,7 @@ fn malformed_changes_are_refused() {
 #[test]
 fn a_deposed_leader_confirms_no_read() {
     let mut cluster = cluster(3, &[1, 2, 3]);
-    elect(&mut cluster, 1);
+    cluster.elect(1);
     cluster.partition(&[&[1], &[2, 3]]);
     cluster.run_until(3_000, |cluster| {
         cluster.leader().is_some_and(|id| id != 1 && cluster.group(id).has_committed_in_term())
