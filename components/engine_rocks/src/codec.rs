@@ -74,6 +74,7 @@ pub(crate) fn decode_entry(region: RegionId, key: &[u8], value: &[u8]) -> Result
         0 => EntryKind::Empty,
         1 => EntryKind::Command,
         2 => EntryKind::Configuration,
+        3 => EntryKind::Region,
         _ => return Err(malformed("an unknown kind")),
     };
     let term = u64::from_be_bytes(std::array::from_fn(|at| head[1 + at]));
@@ -285,7 +286,7 @@ mod tests {
         let mut value = Vec::new();
         encode_entry(&Entry::default(), &mut value);
         let changed = |head: u8| [&[head], &value[1..]].concat();
-        for value in [&[][..], &value[..24], &changed(0x13), &changed(0x20), &changed(0x01)] {
+        for value in [&[][..], &value[..24], &changed(0x14), &changed(0x20), &changed(0x01)] {
             let result = decode_entry(RegionId(3), &key, value);
             assert!(
                 matches!(result, Err(Error::Corruption { region: Some(RegionId(3)), .. })),

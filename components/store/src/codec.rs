@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use proto::{Message, convert, disk};
-use types::{LogCommand, Region, WallTime};
+use types::{LogCommand, Region, Split, WallTime};
 
 use crate::message::{ApplyState, SplitTrace};
 
@@ -19,6 +19,15 @@ pub(crate) fn encode_command(command: LogCommand) -> Bytes {
 /// Its content; keys and values are slices of `payload`.
 pub(crate) fn decode_command(payload: Bytes) -> Result<LogCommand, Malformed> {
     convert::decode_command(payload).map_err(malformed)
+}
+
+/// The payload of a region entry.
+pub(crate) fn encode_split(split: Split) -> Bytes {
+    convert::encode_split(split)
+}
+
+pub(crate) fn decode_split(payload: Bytes) -> Result<Split, Malformed> {
+    convert::decode_split(payload).map_err(malformed)
 }
 
 pub(crate) fn encode_apply_state(state: &ApplyState) -> Vec<u8> {

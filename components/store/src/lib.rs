@@ -23,6 +23,7 @@
 mod apply;
 pub mod bootstrap;
 mod codec;
+mod command;
 mod config;
 mod error;
 mod handle;

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use types::{
     Answer, ConfigurationChange, Entry, Epoch, Incarnation, Index, KeyRange, LogPosition, Outcome, Peer,
-    PeerId, Query, Region, RegionId, Request, StoreId, Term, WallTime,
+    PeerId, Query, Region, RegionId, Request, Split, StoreId, Term, WallTime,
 };
 
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    lifecycle::{Birth, Claim, SplitDraft},
+};
 
 /// Where a client believes that its request belongs; checked in the order of [`Error`]'s variants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -254,6 +257,28 @@ pub(crate) enum RaftMail {
     Membership(StoreId, MembershipMessage),
     /// Lifecycle records are durable: the regions that wait for them, with the records' sequences.
     Recorded(Vec<(RegionId, u64)>),
+    /// An applier has reached a split, and waits.
+    SplitReached(Box<SplitDraft>),
+    /// A split wants to bring a peer into being.
+    Claim {
+        /// The region that is divided.
+        parent: RegionId,
+        /// The new region.
+        child: RegionId,
+        /// Its peer here.
+        peer_id: PeerId,
+    },
+    /// The answer to a claim.
+    Claimed {
+        /// The region that is divided.
+        parent: RegionId,
+        /// The new region.
+        child: RegionId,
+        /// The answer.
+        claim: Claim,
+    },
+    /// A split has brought a peer into being.
+    Born(Box<Birth>),
     /// The end of a peer is durable and its log is gone: the region may have another peer here.
     Ended {
         /// The region.
@@ -272,6 +297,8 @@ pub(crate) struct AppliedNotice {
     pub(crate) position: LogPosition,
     /// The descriptor, if it changed.
     pub(crate) region: Option<Arc<Region>>,
+    /// The last split of the region, if the descriptor changed and there was one.
+    pub(crate) last_split: Option<u64>,
 }
 
 /// A snapshot whose data is staged.
@@ -308,6 +335,8 @@ pub enum AdminAction {
         /// Names the change.
         change_id: u64,
     },
+    /// Divide the region. Answered when that is done here; asked again under the same id, it is the same.
+    Split(Split),
     /// End the peer on this store, which need not lead: it was removed, as this newer descriptor shows. Refused if the
     /// descriptor is not newer than the peer's own, or names the peer.
     DestroyPeer(Region),
@@ -334,6 +363,13 @@ pub(crate) enum ApplyMail {
     Commit(CommittedEntries),
     /// A snapshot whose record is durable.
     Install(Box<SnapshotInstall>),
+    /// A split takes effect, by a record that is durable.
+    Split {
+        /// The record.
+        record: Box<engine::LifecycleRecord>,
+        /// The peers that begin here.
+        births: Vec<Birth>,
+    },
     /// A peer ends, by a record that is durable.
     End(Box<engine::LifecycleRecord>),
     /// A region begins on this store, at the state that the KV engine holds.

@@ -21,6 +21,8 @@ struct Ranges {
     by_key: BTreeMap<Bytes, (KeyRange, RegionId)>,
     /// The first key of each region.
     start_keys: BTreeMap<RegionId, Bytes>,
+    /// Keys that a region is about to get by a snapshot: few at any time.
+    reserved: BTreeMap<RegionId, KeyRange>,
 }
 
 impl Meta {
@@ -46,6 +48,33 @@ impl Meta {
         ranges.insert(region);
     }
 
+    /// Sets the keys of several regions at once: nobody sees a gap between a parent and its children.
+    pub(crate) fn set_all<'a>(&self, regions: impl Iterator<Item = &'a Region> + Clone) {
+        let mut ranges = self.ranges.write();
+        let with_keys = regions.filter(|region| region.id != RegionId::PLACEMENT);
+        with_keys.clone().for_each(|region| ranges.remove(region.id));
+        with_keys.for_each(|region| ranges.insert(region));
+    }
+
+    /// Keeps keys for a region whose snapshot is about to be put in place, so that no other region gets any of them
+    /// meanwhile; `false` if another one has, or waits for, some of them.
+    pub(crate) fn reserve(&self, region: &Region) -> bool {
+        let mut ranges = self.ranges.write();
+        if region.id == RegionId::PLACEMENT {
+            return true;
+        }
+        let is_free = ranges.find_overlap(&region.range, region.id).is_none();
+        if is_free {
+            ranges.reserved.insert(region.id, region.range.clone());
+        }
+        is_free
+    }
+
+    /// The snapshot is not put in place.
+    pub(crate) fn release(&self, id: RegionId) {
+        self.ranges.write().reserved.remove(&id);
+    }
+
     /// A region has no keys here any more.
     pub(crate) fn remove(&self, id: RegionId) {
         self.ranges.write().remove(id);
@@ -64,10 +93,13 @@ impl Ranges {
         let end = if range.end_key.is_empty() { Unbounded } else { Excluded(range.end_key.as_ref()) };
         let inside = self.by_key.range::<[u8], _>((Excluded(start_key), end));
         let mut found = below.into_iter().chain(inside).map(|(_, found)| found);
-        found.find(|(other, id)| *id != except && other.overlaps(range)).map(|(_, id)| *id)
+        let held = found.find(|(other, id)| *id != except && other.overlaps(range)).map(|(_, id)| *id);
+        let is_reserved = |(id, other): &(&RegionId, &KeyRange)| **id != except && other.overlaps(range);
+        held.or_else(|| self.reserved.iter().find(is_reserved).map(|(id, _)| *id))
     }
 
     fn remove(&mut self, id: RegionId) {
+        self.reserved.remove(&id);
         if let Some(start_key) = self.start_keys.remove(&id) {
             self.by_key.remove(&start_key);
         }
@@ -137,6 +169,19 @@ mod tests {
     fn the_placement_group_holds_no_keys() {
         let meta = meta(&[(1, "", ""), (2, "", "")]);
         assert_eq!(meta.find(b"a"), Some(RegionId::FIRST));
+    }
+
+    #[test]
+    fn keys_that_are_reserved_are_nobody_elses() {
+        let meta = meta(&[(2, "", "m")]);
+        assert!(!meta.reserve(&region(3, "c", "")), "region 2 holds some of them");
+        assert!(meta.reserve(&region(3, "m", "")));
+        assert!(!meta.reserve(&region(4, "x", "z")));
+        assert_eq!(meta.find_overlap(&KeyRange::new("x", ""), RegionId(4)), Some(RegionId(3)));
+        meta.release(RegionId(3));
+        assert!(meta.reserve(&region(4, "x", "z")));
+        meta.set(&region(4, "x", "z"));
+        assert_eq!(meta.find(b"y"), Some(RegionId(4)));
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl Store {
         first_actor: ActorId,
     ) -> Result<(Store, Vec<Box<dyn Runnable>>), OpenError> {
         let records = ports.log.lifecycle_records()?;
-        replay(&*ports.kv, ident.cluster_id, &records)?;
+        replay(&*ports.kv, &*ports.log, ident.cluster_id, &records)?;
         delete_stray_files(&*ports.kv, &records)?;
         let last_record = last_sequence(&*ports.kv, &records)?;
         let shared = share(config, ident, ports, first_actor, last_record);
@@ -180,6 +180,8 @@ fn load_peer(shared: &Shared, region_id: RegionId, mut state: RaftState) -> Resu
         last: state.last,
         applied: applied.position,
         commit_index: state.hard_state.commit,
+        // What the log holds is not looked through: any of it may change the region.
+        lease_blocked_to: state.last.index,
         ..ViewState::new(region_id, me)
     });
     shared.views.insert(region_id, Arc::clone(&view));

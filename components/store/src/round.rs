@@ -9,7 +9,7 @@ use actor::{Now, Worker};
 use kv::keys;
 use raft::{InitialState, MessageBody, Options, RaftGroup};
 use telemetry::names;
-use types::{Index, Instant, LogPosition, Peer as PeerIdentity, RegionId, StoreId, Term};
+use types::{Index, Instant, LogPosition, Peer as PeerIdentity, PeerId, RegionId, StoreId, Term};
 
 use crate::{
     Error, codec,
@@ -30,6 +30,10 @@ pub(crate) struct RaftWorker {
     pub(crate) peers: BTreeMap<RegionId, Box<Peer>>,
     /// Peers on their way out, whose regions have no other peer here until they are gone.
     pub(crate) endings: BTreeMap<RegionId, Ending>,
+    /// Regions of which a split is about to bring a peer into being: nothing else does.
+    pub(crate) expected: BTreeSet<RegionId>,
+    /// Claims of splits that wait for the end of another peer: parent, child and its peer.
+    pub(crate) claims_waiting: Vec<(RegionId, RegionId, PeerId)>,
     /// Peers that want a round at some time; entries that were overtaken are skipped when they come up.
     timers: BTreeSet<(Instant, RegionId)>,
     /// Regions with something to do in this round.
@@ -96,6 +100,8 @@ impl RaftWorker {
             shared,
             peers: BTreeMap::new(),
             endings: BTreeMap::new(),
+            expected: BTreeSet::new(),
+            claims_waiting: Vec::new(),
             timers: BTreeSet::new(),
             touched: Vec::new(),
             out: RoundOutput::default(),
@@ -149,6 +155,10 @@ impl RaftWorker {
             RaftMail::Recorded(recorded) => {
                 recorded.into_iter().for_each(|(region_id, sequence)| self.on_recorded(region_id, sequence));
             }
+            RaftMail::SplitReached(draft) => self.on_split_reached(*draft),
+            RaftMail::Claim { parent, child, peer_id } => self.on_claim(parent, child, peer_id),
+            RaftMail::Claimed { parent, child, claim } => self.on_claimed(parent, child, claim),
+            RaftMail::Born(birth) => self.on_born(now, *birth),
             RaftMail::Ended { region_id, peer_id } => self.on_ended(region_id, peer_id),
             RaftMail::Drain => self.next_drain = Some(now.monotonic),
         }
@@ -264,6 +274,14 @@ impl RaftWorker {
         }
         let is_for_me = self.peers.get(&region_id).is_some_and(|peer| peer.me.id == header.to.id);
         if !is_for_me {
+            return self.drop_snapshot(received.files);
+        }
+        // The records of a split and of a snapshot take effect in their order: the snapshot comes again.
+        if self.peers.get(&region_id).is_some_and(|peer| peer.splitting.is_some()) {
+            return self.drop_snapshot(received.files);
+        }
+        // Two snapshots may have been admitted while neither was there: the second one comes again, later.
+        if !self.shared.meta.reserve(&received.header.region) {
             return self.drop_snapshot(received.files);
         }
         self.with_peer(region_id, |peer, _| peer.on_snapshot_received(now, received));

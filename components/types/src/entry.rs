@@ -15,6 +15,8 @@ pub enum EntryKind {
     Command = 1,
     /// A configuration, in force from the moment it is appended (thesis, 4.1).
     Configuration = 2,
+    /// A change of the region itself (a split). Raft does not look inside; whoever grants leases must know where it is.
+    Region = 3,
 }
 
 /// One entry of a Raft log.

@@ -1,5 +1,7 @@
 //! Regions and their peers.
 
+use bytes::Bytes;
+
 use crate::{Configuration, KeyRange, PeerId, RegionId, StoreId};
 
 /// The version of a region's descriptor. Two descriptors of one region with equal epochs are equal.
@@ -58,6 +60,31 @@ pub struct Region {
     pub epoch: Epoch,
     /// Its peers, in order of peer id; no two on one store.
     pub peers: Vec<Peer>,
+}
+
+/// A region that is divided: what the log says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// Names the change.
+    pub change_id: u64,
+    /// The region's epoch; with another one the split does not happen.
+    pub epoch: Epoch,
+    /// The store whose peer of each child leads the child's first term.
+    pub leader_store: StoreId,
+    /// The new regions, in order of their keys: each begins at its key and ends where the next begins, the last one where
+    /// the parent ended. The parent keeps what lies before the first.
+    pub children: Vec<SplitChild>,
+}
+
+/// A new region of a split.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SplitChild {
+    /// Its first key.
+    pub start_key: Bytes,
+    /// Its id.
+    pub region_id: RegionId,
+    /// Its peers' ids, one for each of the parent's peers, in the order of those.
+    pub peer_ids: Vec<PeerId>,
 }
 
 impl Region {

@@ -4,10 +4,14 @@
 use bytes::Bytes;
 use prost::Message;
 use types::{
-    Command, CompareAndSwap, Condition, LogCommand, Pair, PlacementTxn, Request, SessionStamp, Term, WallTime,
+    Command, CompareAndSwap, Condition, LogCommand, Pair, PeerId, PlacementTxn, RegionId, Request,
+    SessionStamp, Split, SplitChild, StoreId, Term, WallTime,
 };
 
-use super::{Error, Result, error::required};
+use super::{
+    Error, Result,
+    error::{non_zero, required},
+};
 use crate::command as wire;
 
 /// The version of the payload that this code writes, and the only one that it reads.
@@ -22,6 +26,50 @@ pub fn encode_command(command: LogCommand) -> Bytes {
 /// Reads the payload of a command entry.
 pub fn decode_command(payload: Bytes) -> Result<LogCommand> {
     LogCommand::try_from(wire::LogCommand::decode(payload)?)
+}
+
+/// The payload of a region entry.
+#[must_use]
+pub fn encode_split(split: Split) -> Bytes {
+    let child = |child: SplitChild| wire::SplitChild {
+        start_key: child.start_key,
+        region_id: child.region_id.0,
+        peer_ids: child.peer_ids.iter().map(|id| id.0).collect(),
+    };
+    let split = wire::Split {
+        change_id: split.change_id,
+        epoch: Some(split.epoch.into()),
+        leader_store_id: split.leader_store.0,
+        children: split.children.into_iter().map(child).collect(),
+    };
+    let command = Some(wire::region_command::Command::Split(split));
+    wire::RegionCommand { version: VERSION, command }.encode_to_vec().into()
+}
+
+/// Reads the payload of a region entry.
+pub fn decode_split(payload: Bytes) -> Result<Split> {
+    let command = wire::RegionCommand::decode(payload)?;
+    if command.version != VERSION {
+        let number = command.version.into();
+        return Err(Error::UnknownNumber { message: "RegionCommand", field: "version", number });
+    }
+    let wire::region_command::Command::Split(split) =
+        required(command.command, "RegionCommand", "a known command")?;
+    let child = |child: wire::SplitChild| -> Result<SplitChild> {
+        let peer_ids =
+            child.peer_ids.into_iter().map(|id| non_zero(id, "SplitChild", "peer_ids").map(PeerId));
+        Ok(SplitChild {
+            start_key: child.start_key,
+            region_id: RegionId(non_zero(child.region_id, "SplitChild", "region_id")?),
+            peer_ids: peer_ids.collect::<Result<_>>()?,
+        })
+    };
+    Ok(Split {
+        change_id: split.change_id,
+        epoch: required(split.epoch, "Split", "epoch")?.into(),
+        leader_store: StoreId(non_zero(split.leader_store_id, "Split", "leader_store_id")?),
+        children: split.children.into_iter().map(child).collect::<Result<_>>()?,
+    })
 }
 
 impl From<LogCommand> for wire::LogCommand {
@@ -198,6 +246,27 @@ mod tests {
         assert_eq!(decode_command(encode_command(command.clone())), Ok(command));
         let empty = LogCommand { wall: WallTime(0), requests: Vec::new() };
         assert_eq!(decode_command(encode_command(empty.clone())), Ok(empty));
+    }
+
+    #[test]
+    fn splits_round_trip() {
+        let child = |key: &'static str, id: u64| SplitChild {
+            start_key: key.into(),
+            region_id: RegionId(id),
+            peer_ids: vec![PeerId(id + 1), PeerId(id + 2)],
+        };
+        let split = Split {
+            change_id: 7,
+            epoch: types::Epoch { conf_version: 3, version: 4 },
+            leader_store: StoreId(1_001),
+            children: vec![child("b", 10), child("c", 20)],
+        };
+        let payload = encode_split(split.clone());
+        assert_eq!(decode_split(payload.clone()), Ok(split.clone()));
+        assert!(decode_split(payload.slice(..payload.len() - 1)).is_err());
+        assert!(decode_split(Bytes::new()).is_err());
+        let unnamed = Split { children: vec![child("b", 0)], ..split };
+        assert!(decode_split(encode_split(unnamed)).is_err());
     }
 
     /// The format that lies in logs: a change of these bytes is a new version.

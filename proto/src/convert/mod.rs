@@ -28,7 +28,7 @@ mod metapb;
 mod raft;
 mod vocabulary;
 
-pub use command::{decode_command, encode_command};
+pub use command::{decode_command, decode_split, encode_command, encode_split};
 pub use context::{ApiVersion, RequestContext};
 pub use error::{Error, Result, non_zero, required};
 pub use raft::PeerMessage;

@@ -176,6 +176,7 @@ impl From<Entry> for wire::Entry {
             EntryKind::Empty => wire::EntryKind::Empty,
             EntryKind::Command => wire::EntryKind::Command,
             EntryKind::Configuration => wire::EntryKind::Configuration,
+            EntryKind::Region => wire::EntryKind::Region,
         };
         wire::Entry { term: entry.term.0, kind: kind.into(), payload: entry.payload }
     }
@@ -193,6 +194,7 @@ fn entries_behind(prev: LogPosition, entries: Vec<wire::Entry>) -> Result<Vec<En
                 Ok(wire::EntryKind::Empty) => EntryKind::Empty,
                 Ok(wire::EntryKind::Command) => EntryKind::Command,
                 Ok(wire::EntryKind::Configuration) => EntryKind::Configuration,
+                Ok(wire::EntryKind::Region) => EntryKind::Region,
                 Err(_) => {
                     let number = entry.kind.into();
                     return Err(Error::UnknownNumber { message: NAME, field: "kind", number });

@@ -111,6 +111,15 @@ impl RaftGroup {
     /// Proposes a command. It is in the log when this returns; whether it is committed is seen when an entry with this
     /// index and term is handed out, or one with another term.
     pub fn propose(&mut self, now: Instant, payload: Bytes) -> Result<(Index, Term)> {
+        self.propose_as(now, EntryKind::Command, payload)
+    }
+
+    /// Proposes a change of the region itself.
+    pub fn propose_region(&mut self, now: Instant, payload: Bytes) -> Result<(Index, Term)> {
+        self.propose_as(now, EntryKind::Region, payload)
+    }
+
+    fn propose_as(&mut self, now: Instant, kind: EntryKind, payload: Bytes) -> Result<(Index, Term)> {
         self.rouse(now);
         let RoleState::Leader(leader) = &self.role else { return Err(Error::NotLeader) };
         if leader.transfer.is_some() {
@@ -122,7 +131,7 @@ impl RaftGroup {
         {
             return Err(Error::ProposalDropped("too many bytes are not committed yet"));
         }
-        let position = self.append_own(EntryKind::Command, payload);
+        let position = self.append_own(kind, payload);
         Ok((position.index, position.term))
     }
 

@@ -226,6 +226,7 @@ fn log(cluster: &Cluster, id: u64) -> String {
     let entry = |entry: &types::Entry| match entry.kind {
         EntryKind::Empty => format!("{}:empty", entry.term),
         EntryKind::Configuration => format!("{}:configuration", entry.term),
+        EntryKind::Region => format!("{}:region", entry.term),
         EntryKind::Command => format!("{}:{}", entry.term, String::from_utf8_lossy(&entry.payload)),
     };
     let disk = &cluster.host(id).disk;

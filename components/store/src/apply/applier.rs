@@ -12,6 +12,8 @@ use types::{ConfigurationChange, Entry, EntryKind, Index, LogPosition, Outcome, 
 
 use crate::{
     Error, Result, codec,
+    command::split,
+    lifecycle::SplitDraft,
     message::{ApplyState, CommittedEntries, ConfirmedRead, InFlight, Responder, SplitTrace},
     meta::Meta,
     view::RegionView,
@@ -27,6 +29,8 @@ pub(super) struct Applier {
     view: Arc<RegionView>,
     /// Whether the descriptor has changed since it was published.
     is_region_changed: bool,
+    /// A split that was reached, and what follows it; nothing is applied until it has taken effect.
+    paused: Option<Vec<CommittedEntries>>,
     /// Reads that wait for an index, by it.
     waiting: BTreeMap<Index, Vec<ConfirmedRead>>,
 }
@@ -38,13 +42,15 @@ pub(super) struct Effects {
     pub(super) dirty: BTreeSet<RegionId>,
     pub(super) answers: Vec<(Responder<Outcome>, Result<Outcome>)>,
     pub(super) reads: Vec<(RegionId, ConfirmedRead)>,
+    /// Splits that were reached.
+    pub(super) splits: Vec<SplitDraft>,
     entry_count: u64,
     request_count: u64,
 }
 
 /// Why a region cannot go on.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ApplyError {
+pub(crate) enum ApplyError {
     /// What is stored or logged is not what this store wrote.
     #[error("{0}")]
     Corrupt(String),
@@ -79,6 +85,7 @@ impl Applier {
             state,
             view,
             is_region_changed: true,
+            paused: None,
             waiting: BTreeMap::new(),
         })
     }
@@ -95,9 +102,15 @@ impl Applier {
         round: &mut kv::Round,
         effects: &mut Effects,
     ) -> std::result::Result<(), ApplyError> {
+        if let Some(paused) = &mut self.paused {
+            paused.push(committed);
+            return Ok(());
+        }
+        let region_id = self.region_id;
         let mut proposals = committed.proposals.into_iter().peekable();
-        effects.entry_count += committed.entries.len() as u64;
-        for entry in committed.entries {
+        let mut entries = committed.entries.into_iter();
+        while let Some(entry) = entries.next() {
+            effects.entry_count += 1;
             let expected = self.state.position.index.next();
             assert_eq!(entry.index, expected, "region {} applies its log without gaps", self.region_id);
             let proposal = proposals.next_if(|proposal| proposal.index == entry.index);
@@ -105,9 +118,23 @@ impl Applier {
             if linked != entry.chain {
                 return Err(ApplyError::Corrupt(format!("the chain breaks at index {}", entry.index)));
             }
+            if entry.kind == EntryKind::Region
+                && let Some(draft) = self.draft_split(&entry)?
+            {
+                effects.dirty.insert(region_id);
+                effects.splits.push(draft);
+                let rest = CommittedEntries {
+                    region_id,
+                    entries: entries.collect(),
+                    proposals: proposals.collect(),
+                };
+                self.paused = Some(vec![rest]);
+                return Ok(());
+            }
             self.state.position = entry.position();
             match entry.kind {
-                EntryKind::Empty => {}
+                // A split that was refused.
+                EntryKind::Empty | EntryKind::Region => {}
                 EntryKind::Configuration => self.apply_configuration(&entry, round)?,
                 EntryKind::Command => self.apply_command(entry, proposal, engine, round, effects)?,
             }
@@ -159,9 +186,18 @@ impl Applier {
     fn to_answer(&self, result: kv::Result<Outcome>) -> kv::Result<Result<Outcome>> {
         match result {
             Ok(outcome) => Ok(Ok(outcome)),
+            // Its keys were the region's when it was proposed.
+            Err(kv::Error::NotInRegion { .. }) => Ok(Err(Error::EpochNotMatch { current: self.siblings() })),
             Err(error) if error.is_deterministic() => Ok(Err(from_kv(error, &self.region))),
             Err(error) => Err(error),
         }
+    }
+
+    /// The region, and those that its last split made.
+    fn siblings(&self) -> Vec<Region> {
+        let split = self.last_split.iter().flat_map(|split| &split.regions);
+        let children = split.filter(|region| region.id != self.region_id);
+        std::iter::once(&*self.region).chain(children).cloned().collect()
     }
 
     fn apply_configuration(
@@ -179,6 +215,47 @@ impl Applier {
         self.is_region_changed = true;
         self.write_region(round);
         Ok(())
+    }
+
+    /// What a split makes of the region; `None`: it is refused, as on every other peer.
+    fn draft_split(&self, entry: &Entry) -> std::result::Result<Option<SplitDraft>, ApplyError> {
+        let split = codec::decode_split(entry.payload.clone())
+            .map_err(|error| ApplyError::Corrupt(format!("entry {}: {error}", entry.index)))?;
+        if let Err(error) = split::check(&split, &self.region) {
+            tracing::info!(region = self.region_id.0, %error, "a split does not happen");
+            return Ok(None);
+        }
+        let (region, children) = split::divide(&split, &self.region);
+        Ok(Some(SplitDraft {
+            region,
+            position: entry.position(),
+            region_clock: self.state.region_clock,
+            change_id: split.change_id,
+            leader_store: split.leader_store,
+            children,
+        }))
+    }
+
+    /// A split has taken effect in the engine; gives back what waited for it.
+    pub(super) fn finish_split(
+        &mut self,
+        region: Region,
+        position: LogPosition,
+        trace: SplitTrace,
+    ) -> Vec<CommittedEntries> {
+        self.region = Arc::new(region);
+        self.last_split = Some(trace);
+        self.state.position = position;
+        self.is_region_changed = true;
+        self.paused.take().unwrap_or_default()
+    }
+
+    pub(super) fn last_split_id(&self) -> Option<u64> {
+        self.last_split.as_ref().map(|split| split.change_id)
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused.is_some()
     }
 
     pub(super) fn write_region(&self, round: &mut kv::Round) {

@@ -1,10 +1,18 @@
 //! Effects of lifecycle records on a region's state machine.
 
 use engine::{LifecycleChange, LifecycleRecord};
+use std::sync::Arc;
+
 use types::LogPosition;
 
 use super::ApplyWorker;
-use crate::{Error, lifecycle::write_effect, upkeep::UpkeepMail};
+use crate::{
+    Error,
+    lifecycle::{Birth, split_trace, write_effect},
+    message::{ApplyMail, RaftMail},
+    upkeep::UpkeepMail,
+    view::{RegionView, ViewState},
+};
 
 impl ApplyWorker {
     /// Puts the snapshot of a durable record in place.
@@ -24,6 +32,58 @@ impl ApplyWorker {
             self.effects.dirty.insert(region_id);
         }
         self.shared.router.upkeep.send(UpkeepMail::RecordApplied(Box::new(record)));
+    }
+
+    /// Lets a split of a durable record take effect: rows, views, directory, and then the children begin.
+    pub(super) fn split(&mut self, record: LifecycleRecord, births: Vec<Birth>) {
+        let LifecycleChange::Split { region, position, change_id, children, .. } = &record.change else {
+            return;
+        };
+        let parent = region.id;
+        // Behind a snapshot that came meanwhile there is nothing to divide.
+        let Some(applier) = self.regions.get_mut(&parent).filter(|applier| applier.is_paused()) else {
+            return;
+        };
+        let written = write_effect(&*self.shared.kv, &record, |_| LogPosition::default());
+        if self.shared.or_fatal("split a region", written).is_none() {
+            return;
+        }
+        tracing::info!(
+            region = parent.0,
+            children = births.len(),
+            index = position.index.0,
+            "region is split"
+        );
+        let trace = split_trace(region, *change_id, children);
+        let waiting = applier.finish_split(region.clone(), *position, trace);
+        self.effects.dirty.insert(parent);
+        for birth in &births {
+            let (child, first) = (birth.region(), birth.first());
+            self.shared.views.insert(
+                child.id,
+                RegionView::new(ViewState {
+                    region: Some(Arc::clone(child)),
+                    term: first.term,
+                    last: first,
+                    applied: first,
+                    commit_index: first.index,
+                    ..ViewState::new(child.id, birth.me())
+                }),
+            );
+        }
+        let regions = std::iter::once(region).chain(births.iter().map(|birth| &**birth.region()));
+        self.shared.meta.set_all(regions);
+        // The parent is published before its children can be heard of.
+        self.commit();
+        for birth in births {
+            let child = birth.region().id;
+            self.shared.router.send_apply(child, ApplyMail::Open(child));
+            self.shared.router.send_raft(child, RaftMail::Born(Box::new(birth)));
+        }
+        self.shared.router.upkeep.send(UpkeepMail::RecordApplied(Box::new(record)));
+        for committed in waiting {
+            self.on_mail(ApplyMail::Commit(committed));
+        }
     }
 
     /// Ends the peer of a durable record: whoever waits is told, and its data goes.

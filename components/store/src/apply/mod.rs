@@ -1,6 +1,7 @@
 //! The apply worker: one write batch for all regions of a round.
 
 mod applier;
+mod catch_up;
 mod install;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -8,8 +9,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use actor::{Now, Worker};
 use types::{Instant, RegionId};
 
-pub(crate) use self::applier::from_kv;
 use self::applier::{Applier, Effects};
+pub(crate) use self::{applier::from_kv, catch_up::catch_up};
 use crate::{
     limits::APPLY_BATCH_BYTES_MAX,
     message::{AppliedNotice, ApplyMail, RaftMail},
@@ -69,6 +70,10 @@ impl ApplyWorker {
                 self.commit();
                 self.install(install.record);
             }
+            ApplyMail::Split { record, births } => {
+                self.commit();
+                self.split(*record, births);
+            }
             ApplyMail::End(record) => {
                 self.commit();
                 self.end(*record);
@@ -114,7 +119,8 @@ impl ApplyWorker {
         for region_id in std::mem::take(&mut self.effects.dirty) {
             let Some(applier) = self.regions.get_mut(&region_id) else { continue };
             let region = applier.publish(&self.shared.meta);
-            let notice = AppliedNotice { region_id, position: applier.position(), region };
+            let last_split = applier.last_split_id();
+            let notice = AppliedNotice { region_id, position: applier.position(), region, last_split };
             notices[self.shared.router.raft_at(region_id)].push(notice);
             self.effects.reads.extend(applier.take_ready_reads().map(|read| (region_id, read)));
         }
@@ -127,6 +133,9 @@ impl ApplyWorker {
             if !notices.is_empty() {
                 mailbox.send(RaftMail::Applied(notices));
             }
+        }
+        for draft in self.effects.splits.drain(..) {
+            self.shared.router.send_raft(draft.region.id, RaftMail::SplitReached(Box::new(draft)));
         }
         let mut reads: BTreeMap<RegionId, Vec<_>> = BTreeMap::new();
         for (region_id, read) in self.effects.reads.drain(..) {

@@ -75,6 +75,7 @@ impl RaftWorker {
             ending.stage = EndStage::Erasing;
             self.out.applies.push((region_id, ApplyMail::End(record)));
         }
+        self.on_split_recorded(region_id, sequence);
     }
 
     /// Nothing is left of a peer but its tombstone.
@@ -82,12 +83,13 @@ impl RaftWorker {
         if self.endings.get(&region_id).is_some_and(|ending| ending.peer_id == peer_id) {
             tracing::info!(region = region_id.0, peer = peer_id.0, "peer has ended");
             self.endings.remove(&region_id);
+            self.retry_claims();
         }
     }
 
     /// Whether a peer of this id must not begin here: it has been here, or what another one left is still being deleted.
     pub(crate) fn is_barred(&self, region_id: RegionId, peer_id: PeerId) -> bool {
-        if self.endings.contains_key(&region_id) {
+        if self.endings.contains_key(&region_id) || self.expected.contains(&region_id) {
             return true;
         }
         let tombstone = self.shared.kv.get(&keys::tombstone_key(region_id, peer_id));

@@ -13,9 +13,20 @@
 mod destroy;
 mod effect;
 mod replay;
+mod split;
 
 pub(crate) use self::{
     destroy::{Ending, clearing},
-    effect::write_effect,
+    effect::{split_trace, write_effect},
     replay::{delete_stray_files, ending_peers, last_sequence, replay},
+    split::{Birth, PendingSplit, SplitDraft},
 };
+
+/// What stands where a split wants a peer to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// Nothing, but perhaps promises that an early message has called for.
+    Free(types::HardState),
+    /// The peer was destroyed before it was born, or a later one is there.
+    Dropped,
+}

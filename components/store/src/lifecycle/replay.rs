@@ -5,24 +5,30 @@ use std::{
     ops::ControlFlow,
 };
 
-use engine::{KvEngine, LifecycleChange, LifecycleRecord};
+use engine::{KvEngine, LifecycleChange, LifecycleRecord, LogEngine};
 use kv::keys;
 use types::{ClusterId, PeerId, RegionId};
 
 use super::write_effect;
-use crate::{OpenError, bootstrap::first_position};
+use crate::{OpenError, apply::catch_up, bootstrap::first_position};
 
 /// Brings about what records say and the flushed data lacks, in order (D5).
 pub(crate) fn replay(
     kv: &dyn KvEngine,
+    log: &dyn LogEngine,
     cluster_id: ClusterId,
     records: &[LifecycleRecord],
 ) -> Result<(), OpenError> {
     for record in records {
-        if kv.get(&keys::lifecycle_mark_key(record.sequence))?.is_none() {
-            tracing::info!(sequence = record.sequence, "replay lifecycle record");
-            write_effect(kv, record, |region| first_position(cluster_id, region.id))?;
+        if kv.get(&keys::lifecycle_mark_key(record.sequence))?.is_some() {
+            continue;
         }
+        tracing::info!(sequence = record.sequence, "replay lifecycle record");
+        if let Some((region_id, index)) = record.cause {
+            catch_up(kv, log, region_id, index.prev())
+                .map_err(|error| OpenError::Corrupt { region_id, message: error.to_string() })?;
+        }
+        write_effect(kv, record, |region| first_position(cluster_id, region.id))?;
     }
     Ok(())
 }

@@ -36,6 +36,12 @@ pub(crate) enum SafeStep {
     HandOver(PeerId),
 }
 
+impl PeersChange {
+    pub(super) fn change_id(&self) -> u64 {
+        self.change_id
+    }
+}
+
 impl SafeStep {
     /// What to do next, given the peers of the configuration in force and how far each peer's log matches.
     pub(crate) fn towards(
@@ -110,6 +116,9 @@ impl Peer {
         {
             // Whoever made this goal saw other peers: it might bring one back that was removed since.
             return Err(Error::EpochNotMatch { current: vec![region.clone()] });
+        }
+        if let Some((_, running, _)) = &self.proposed_split {
+            return Err(Error::Refused(format!("split {running} of this region is under way")));
         }
         let change = ConfigurationChange { peers: goal.clone(), change_id };
         change.check().map_err(|error| Error::Refused(error.to_string()))?;

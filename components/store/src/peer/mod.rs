@@ -5,6 +5,7 @@ mod proposals;
 mod reads;
 mod ready;
 mod removal;
+mod split;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,10 +21,11 @@ pub(crate) use ready::RoundOutput;
 use self::{change::PeersChange, proposals::Proposals, reads::WaitingReads};
 use crate::{
     Error, Result,
+    lifecycle::PendingSplit,
     limits::REPORT_INTERVAL,
     message::{
         AdminAction, AdminRequest, AppliedNotice, RaftEnvelope, ReceivedSnapshot, RegionReport,
-        RequestContext,
+        RequestContext, Responder,
     },
     view::RegionView,
 };
@@ -54,6 +56,14 @@ pub(crate) struct Peer {
     received: Option<Box<ReceivedSnapshot>>,
     /// The record of a snapshot that is being made durable, and the Ready that carries it.
     installing: Option<(u64, engine::LifecycleRecord)>,
+    /// A split that the applier waits for.
+    pub(crate) splitting: Option<PendingSplit>,
+    /// Indexes of entries that change the region itself and are not applied yet.
+    region_entries: BTreeSet<Index>,
+    /// A split that this peer has proposed: where it is, its name, and who is answered.
+    proposed_split: Option<(Index, u64, Vec<Responder<()>>)>,
+    /// The name of the last split that was applied.
+    last_split: Option<u64>,
     /// When a change or a report wants a look.
     next_look: Instant,
     /// When the region was last reported to placement.
@@ -98,6 +108,10 @@ impl Peer {
             change: None,
             received: None,
             installing: None,
+            splitting: None,
+            region_entries: BTreeSet::new(),
+            proposed_split: None,
+            last_split: None,
             next_look: Instant::MAX,
             reported_at: None,
             contact_at: now,
@@ -174,6 +188,7 @@ impl Peer {
     pub(crate) fn on_applied(&mut self, now: Now, notice: AppliedNotice, out: &mut RoundOutput) {
         self.applied_term = notice.position.term;
         self.group.advance(now.monotonic, notice.position.index);
+        self.on_split_applied(&notice);
         if let Some(region) = notice.region {
             self.tell_removed(&region, out);
             self.is_removed |= self.has_joined() && region.find_peer(self.me.id).is_none();
@@ -225,10 +240,28 @@ impl Peer {
         self.region.as_ref().map_or_else(|| self.announced_range.clone(), |region| region.range.clone())
     }
 
+    fn check_leads(&self, store_id: StoreId) -> Result<()> {
+        self.check_context(
+            store_id,
+            &RequestContext { region_id: self.region_id, ..RequestContext::default() },
+        )
+    }
+
+    /// Whether a snapshot is being put in place.
+    pub(crate) fn is_installing(&self) -> bool {
+        self.installing.is_some() || self.view.read(|view| view.is_installing)
+    }
+
     /// A wish of an operator or of placement.
     pub(crate) fn on_admin(&mut self, now: Instant, store_id: StoreId, request: AdminRequest) {
         let context =
             RequestContext { region_id: self.region_id, epoch: request.epoch, ..RequestContext::default() };
+        if let AdminAction::Split(split) = request.action {
+            return match self.check_leads(store_id) {
+                Ok(()) => self.propose_split(now, split, request.responder),
+                Err(error) => request.responder.reply(Err(error)),
+            };
+        }
         let is_for_anyone = matches!(request.action, AdminAction::DestroyPeer(_));
         let checked = if is_for_anyone { Ok(()) } else { self.check_context(store_id, &context) };
         let result = checked.and_then(|()| match request.action {
@@ -239,6 +272,7 @@ impl Peer {
                 self.start_change(now, request.epoch, peers, change_id)
             }
             AdminAction::DestroyPeer(region) => self.on_destroy_order(&region),
+            AdminAction::Split(_) => Err(Error::Refused("a split has a way of its own".to_owned())),
         });
         request.responder.reply(result);
     }

@@ -84,7 +84,7 @@ impl Peer {
         if self.group.has_ready() {
             out.unfinished.push(self.region_id);
         }
-        self.drop_refused_snapshot(out);
+        self.drop_refused_snapshot(shared, out);
         self.ask_membership(now.monotonic, out);
     }
 
@@ -143,6 +143,7 @@ impl Peer {
                     self.installing = Some((ready.number, record));
                 }
             }
+            self.note_region_entries(&ready.entries);
             if let Some(last) = ready.entries.last() {
                 self.written_index = last.index;
             }
@@ -177,8 +178,11 @@ impl Peer {
     }
 
     /// A snapshot that Raft did not want (it is behind the log, or from an old term): its data goes.
-    fn drop_refused_snapshot(&mut self, out: &mut RoundOutput) {
+    fn drop_refused_snapshot(&mut self, shared: &Shared, out: &mut RoundOutput) {
         if let Some(received) = self.received.take() {
+            if self.installing.is_none() {
+                shared.meta.release(self.region_id);
+            }
             tracing::debug!(index = received.header.position.index.0, "received snapshot is not needed");
             out.snapshots.push(SnapshotMail::Finished { files: received.files });
         }
@@ -216,6 +220,7 @@ impl Peer {
             let not_leader = self.not_leader();
             self.proposals.fail_all(&not_leader);
             self.drop_change();
+            self.drop_proposed_split();
         }
         self.reported_at = None;
         self.next_look = self.next_look.min(now);
@@ -261,6 +266,7 @@ impl Peer {
         });
         let changes = self.group.configurations().iter().rev().map(|(index, _)| *index);
         let blocked = changes.into_iter().find(|index| *index > applied_index && *index <= commit_index);
+        let blocked = blocked.max(self.blocking_region_entry());
         let (me, last) = (self.me, self.group.last());
         self.view.update(|view| {
             view.peer = me;

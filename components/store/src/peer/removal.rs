@@ -21,7 +21,7 @@ impl Peer {
     /// Whether this peer ends now. A snapshot that is being put in place is waited for: its effect and that of the end
     /// go into the KV engine in the order of their records.
     pub(crate) fn can_end(&self) -> bool {
-        self.is_removed && self.installing.is_none() && !self.view.read(|view| view.is_installing)
+        self.is_removed && self.splitting.is_none() && !self.is_installing()
     }
 
     /// Answers everyone who waits for something that this peer will not do any more.

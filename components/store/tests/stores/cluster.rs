@@ -15,11 +15,12 @@ use engine::{KvEngine, LogEngine, mem::MemDisk};
 use raft::MessageBody;
 use store::{
     AdminAction, AdminRequest, Config, Lane, PlacementClient, PlacementMessage, Ports, Proposal, ReadRequest,
-    RegionReport, RequestContext, Responder, Result, Store, StoreMessage, Transport, bootstrap,
+    RegionPicture, RegionReport, RequestContext, Responder, Result, Store, StoreMessage, Transport,
+    bootstrap,
 };
 use types::{
-    Answer, ClusterId, Command, Index, Instant, Outcome, Pair, Peer, PeerId, PeerRole, Query, Region,
-    RegionId, Request, StoreId, Term, WallTime,
+    Answer, ClusterId, Command, Index, Instant, KeyRange, Outcome, Pair, Peer, PeerId, PeerRole, Query,
+    Region, RegionId, Request, Split, SplitChild, StoreId, Term, WallTime,
 };
 
 use crate::slow_kv::{SlowKv, SnapshotDelay};
@@ -411,6 +412,45 @@ impl Cluster {
         assert_eq!(self.region(FIRST_STORE).peers, peers);
     }
 
+    /// What divides region 2 at a key: the child is region 10, its peers' ids are 10 above their stores'.
+    pub(crate) fn split_at(&self, leader: StoreId, key: &'static str, change_id: u64) -> AdminAction {
+        let region = self.region(leader);
+        let peer_ids = region.peers.iter().map(|peer| PeerId(peer.store_id.0 * 10)).collect();
+        let child = SplitChild { start_key: Bytes::from(key), region_id: CHILD, peer_ids };
+        AdminAction::Split(Split {
+            change_id,
+            epoch: region.epoch,
+            leader_store: leader,
+            children: vec![child],
+        })
+    }
+
+    /// The ranges of the regions on a store, but for the placement group, in order of their keys.
+    pub(crate) fn ranges(&self, id: StoreId) -> Vec<(RegionId, KeyRange)> {
+        let regions = self.stores[&id].store.regions().into_iter().filter_map(|picture| picture.region);
+        let mut ranges: Vec<_> = regions
+            .filter(|region| region.id != RegionId::PLACEMENT)
+            .map(|region| (region.id, region.range.clone()))
+            .collect();
+        ranges.sort_by(|left, right| left.1.start_key.cmp(&right.1.start_key));
+        ranges
+    }
+
+    pub(crate) fn picture(&self, id: StoreId, region_id: RegionId) -> Option<RegionPicture> {
+        self.stores[&id].store.region(region_id)
+    }
+
+    pub(crate) fn find_region(&self, id: StoreId, key: &str) -> Option<RegionId> {
+        self.stores[&id].store.find_region(key.as_bytes()).map(|region| region.id)
+    }
+
+    pub(crate) fn start_admin(&mut self, to: StoreId, action: AdminAction) -> Pending<()> {
+        let (pending, responder) = pending();
+        let request = AdminRequest { region_id: RegionId::FIRST, epoch: None, action, responder };
+        self.stores[&to].store.admin(request);
+        pending
+    }
+
     /// Goes on with these peers of region 2.
     pub(crate) fn set_peers(&mut self, leader: StoreId, change_id: u64, peers: &[(u64, StoreId)]) {
         let peers: Vec<_> = peers
@@ -456,6 +496,9 @@ impl Cluster {
         Some(stored[1..].to_vec())
     }
 }
+
+/// The region that splits of these tests make.
+pub(crate) const CHILD: RegionId = RegionId(10);
 
 const FIRST_STORE: StoreId = StoreId(bootstrap::FIRST_ID);
 

@@ -1,0 +1,129 @@
+//! Split: a region's range is divided, and each part but the first becomes a region of its own, with peers where the
+//! parent has them.
+
+use types::{KeyRange, Peer, Region, Split};
+
+use crate::{Error, Result};
+
+/// Refuses a split that cannot be one of this region; the same before it is proposed and where it is applied.
+pub(crate) fn check(split: &Split, region: &Region) -> Result<()> {
+    if split.epoch != region.epoch {
+        return Err(Error::EpochNotMatch { current: vec![region.clone()] });
+    }
+    if region.configuration().is_joint() {
+        return Err(Error::Refused("the region's peers are being changed".to_owned()));
+    }
+    if split.children.is_empty() {
+        return Err(Error::Invalid("a split names at least one key".to_owned()));
+    }
+    let mut last_key = &region.range.start_key;
+    for child in &split.children {
+        let key = &child.start_key;
+        if key <= last_key || !region.range.contains_key(key) {
+            let text =
+                format!("split keys ascend and lie inside {:?}, not at its start: {key:?}", region.range);
+            return Err(Error::Invalid(text));
+        }
+        if child.peer_ids.len() != region.peers.len() {
+            let text = format!("a child needs {} peer ids", region.peers.len());
+            return Err(Error::Invalid(text));
+        }
+        last_key = key;
+    }
+    if region.find_peer_on(split.leader_store).is_none() {
+        return Err(Error::Invalid(format!("no peer lives on store {}", split.leader_store)));
+    }
+    Ok(())
+}
+
+/// The descriptors after a split that passed [`check`]: the parent's, and its children's in order of their keys.
+pub(crate) fn divide(split: &Split, region: &Region) -> (Region, Vec<Region>) {
+    let mut epoch = region.epoch;
+    // As many versions as there are parts: no descriptor of an earlier division has the same.
+    epoch.version += split.children.len() as u64;
+    let ends = split.children.iter().skip(1).map(|child| &child.start_key).chain([&region.range.end_key]);
+    let children = split.children.iter().zip(ends).map(|(child, end_key)| {
+        let ids = child.peer_ids.iter().zip(&region.peers);
+        let mut peers: Vec<_> = ids.map(|(id, peer)| Peer { id: *id, ..*peer }).collect();
+        peers.sort_unstable_by_key(|peer| peer.id);
+        let range = KeyRange { start_key: child.start_key.clone(), end_key: end_key.clone() };
+        Region { id: child.region_id, range, epoch, peers }
+    });
+    let children: Vec<_> = children.collect();
+    let range =
+        KeyRange { start_key: region.range.start_key.clone(), end_key: split.children[0].start_key.clone() };
+    (Region { range, epoch, ..region.clone() }, children)
+}
+
+#[cfg(test)]
+mod tests {
+    use types::{Epoch, PeerId, PeerRole, RegionId, SplitChild, StoreId};
+
+    use super::*;
+
+    fn region() -> Region {
+        let peer = |id| Peer { id: PeerId(id), store_id: StoreId(100 + id), role: PeerRole::Voter };
+        Region {
+            id: RegionId(2),
+            range: KeyRange::new("b", "m"),
+            epoch: Epoch { conf_version: 3, version: 5 },
+            peers: vec![peer(1), peer(2)],
+        }
+    }
+
+    fn split(keys: &[&'static str]) -> Split {
+        let child = |(at, key): (usize, &&'static str)| {
+            let id = 10 * (at as u64 + 1);
+            SplitChild {
+                start_key: (*key).into(),
+                region_id: RegionId(id),
+                peer_ids: vec![PeerId(id + 2), PeerId(id + 1)],
+            }
+        };
+        Split {
+            change_id: 1,
+            epoch: region().epoch,
+            leader_store: StoreId(101),
+            children: keys.iter().enumerate().map(child).collect(),
+        }
+    }
+
+    #[test]
+    fn what_divides_the_range_is_taken_and_nothing_else() {
+        for (keys, is_good) in [
+            (&["c"][..], true),
+            (&["c", "d", "l"], true),
+            (&[], false),
+            (&["b"], false),
+            (&["m"], false),
+            (&["a"], false),
+            (&["d", "c"], false),
+            (&["c", "c"], false),
+        ] {
+            let checked = check(&split(keys), &region());
+            assert_eq!(checked.is_ok(), is_good, "{keys:?}: {checked:?}");
+        }
+        let mut stale = split(&["c"]);
+        stale.epoch.version -= 1;
+        assert!(matches!(check(&stale, &region()), Err(Error::EpochNotMatch { .. })));
+        let mut lonely = split(&["c"]);
+        lonely.children[0].peer_ids.pop();
+        assert!(matches!(check(&lonely, &region()), Err(Error::Invalid(_))));
+    }
+
+    #[test]
+    fn the_parts_tile_the_range_and_keep_the_stores() {
+        let (parent, children) = divide(&split(&["c", "h"]), &region());
+        assert_eq!(parent.range, KeyRange::new("b", "c"));
+        assert_eq!(children[0].range, KeyRange::new("c", "h"));
+        assert_eq!(children[1].range, KeyRange::new("h", "m"));
+        assert_eq!(parent.epoch, Epoch { conf_version: 3, version: 7 });
+        for child in &children {
+            assert_eq!(child.epoch, parent.epoch);
+            for peer in &region().peers {
+                assert!(child.find_peer_on(peer.store_id).is_some());
+            }
+            assert!(child.peers.is_sorted_by_key(|peer| peer.id));
+        }
+    }
+}

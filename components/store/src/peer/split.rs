@@ -1,0 +1,86 @@
+//! Splits, as the region's leader proposes them and as every peer keeps track of them.
+
+use types::{Entry, EntryKind, Index, Instant, Split};
+
+use super::Peer;
+use crate::{
+    Error, Result, codec,
+    command::split,
+    message::{AppliedNotice, Responder},
+};
+
+impl Peer {
+    /// Proposes a split. One that was carried out already, under the same name, is answered at once.
+    pub(super) fn propose_split(&mut self, now: Instant, split: Split, responder: Responder<()>) {
+        if self.last_split == Some(split.change_id) {
+            return responder.reply(Ok(()));
+        }
+        if let Some((_, running, responders)) = &mut self.proposed_split {
+            if *running == split.change_id {
+                responders.push(responder);
+            } else {
+                let text = format!("split {running} of this region is under way");
+                responder.reply(Err(Error::Refused(text)));
+            }
+            return;
+        }
+        match self.try_propose_split(now, split) {
+            Ok((index, change_id)) => self.proposed_split = Some((index, change_id, vec![responder])),
+            Err(error) => responder.reply(Err(error)),
+        }
+    }
+
+    fn try_propose_split(&mut self, now: Instant, split: Split) -> Result<(Index, u64)> {
+        let region = self.region().ok_or(Error::NotInitialized(self.region_id))?;
+        if region.id == types::RegionId::PLACEMENT {
+            return Err(Error::Invalid("the placement group has no keys to divide".to_owned()));
+        }
+        if let Some(change) = &self.change {
+            return Err(Error::Refused(format!("change {} of this region is under way", change.change_id())));
+        }
+        split::check(&split, region)?;
+        let change_id = split.change_id;
+        let proposed = self.group.propose_region(now, codec::encode_split(split));
+        let (index, _) = proposed.map_err(|_| self.not_leader())?;
+        Ok((index, change_id))
+    }
+
+    /// Entries go into the log: those that change the region are remembered, for until they are applied no lease read may
+    /// be served once they are committed (D10).
+    pub(super) fn note_region_entries(&mut self, entries: &[Entry]) {
+        if let Some(first) = entries.first() {
+            // They replace whatever the log held from there on.
+            self.region_entries.split_off(&first.index);
+        }
+        let of_region = entries.iter().filter(|entry| entry.kind == EntryKind::Region);
+        self.region_entries.extend(of_region.map(|entry| entry.index));
+    }
+
+    /// The last entry that changes the region and is committed and not applied.
+    pub(super) fn blocking_region_entry(&mut self) -> Option<Index> {
+        self.region_entries = self.region_entries.split_off(&self.group.applied_index().next());
+        self.region_entries.range(..=self.group.commit_index()).next_back().copied()
+    }
+
+    pub(super) fn on_split_applied(&mut self, notice: &AppliedNotice) {
+        if notice.region.is_some() {
+            self.last_split = notice.last_split;
+            self.splitting = None;
+        }
+        let applied = notice.position.index;
+        if let Some((_, change_id, responders)) = self.proposed_split.take_if(|(index, ..)| *index <= applied)
+        {
+            let is_done = notice.last_split == Some(change_id);
+            let current = notice.region.as_deref().or_else(|| self.region()).cloned().into_iter().collect();
+            let result = if is_done { Ok(()) } else { Err(Error::EpochNotMatch { current }) };
+            responders.into_iter().for_each(|responder| responder.reply(result.clone()));
+        }
+    }
+
+    /// Leadership is lost: what became of the split will not be learnt here.
+    pub(super) fn drop_proposed_split(&mut self) {
+        for responder in self.proposed_split.take().into_iter().flat_map(|(_, _, responders)| responders) {
+            responder.reply(Err(Error::Undetermined("leadership was lost before the split was applied")));
+        }
+    }
+}
