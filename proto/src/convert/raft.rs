@@ -325,7 +325,7 @@ mod tests {
         let breaks: [fn(&mut wire::Append); 5] = [
             |append| append.prev = None,
             |append| append.stamp = None,
-            |append| append.entries[1].kind = 3,
+            |append| append.entries[1].kind = 9,
             |append| append.entries[1].term = 1,
             |append| append.prev = Some(LogPosition { index: Index(u64::MAX - 1), ..PREV }.into()),
         ];
