@@ -349,6 +349,6 @@ fn load_of(store: &Store, events: &dyn PlacementEvents) -> StoreLoad {
 }
 
 fn lead_of(report: RegionReport) -> LeaderReport {
-    let RegionReport { region, leader, term, down_peers, pending_peers } = report;
-    LeaderReport { region, leader, term, down_peers, pending_peers }
+    let RegionReport { region, leader, term, down_peers, pending_peers, size } = report;
+    LeaderReport { region, leader, term, down_peers, pending_peers, size }
 }

@@ -2,9 +2,12 @@
 
 use bytes::Bytes;
 use proto::{Message, convert, disk};
-use types::{LogCommand, Region, Split, WallTime};
+use types::{LogCommand, Region, RegionSize, Split, WallTime};
 
-use crate::message::{ApplyState, SplitTrace};
+use crate::{
+    message::{ApplyState, SplitTrace},
+    size::SizeEstimate,
+};
 
 /// Bytes that are not what this version writes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +38,14 @@ pub(crate) fn encode_apply_state(state: &ApplyState) -> Vec<u8> {
         position: Some(state.position.into()),
         region_clock_millis: state.region_clock.0,
         configuration: None,
+        size: Some(disk::SizeEstimate {
+            measured_bytes: state.size.measured.size_bytes,
+            measured_keys: state.size.measured.key_count,
+            written_bytes: state.size.written.size_bytes,
+            written_keys: state.size.written.key_count,
+            removed_keys: state.size.removed_count,
+            is_rough: state.size.is_rough,
+        }),
     };
     row.encode_to_vec()
 }
@@ -42,7 +53,13 @@ pub(crate) fn encode_apply_state(state: &ApplyState) -> Vec<u8> {
 pub(crate) fn decode_apply_state(row: &[u8]) -> Result<ApplyState, Malformed> {
     let row = disk::ApplyState::decode(row).map_err(malformed)?;
     let position = row.position.ok_or_else(|| malformed("an apply state without a position"))?;
-    Ok(ApplyState { position: position.into(), region_clock: WallTime(row.region_clock_millis) })
+    let size = row.size.map_or(SizeEstimate::UNKNOWN, |size| SizeEstimate {
+        measured: RegionSize { size_bytes: size.measured_bytes, key_count: size.measured_keys },
+        written: RegionSize { size_bytes: size.written_bytes, key_count: size.written_keys },
+        removed_count: size.removed_keys,
+        is_rough: size.is_rough,
+    });
+    Ok(ApplyState { position: position.into(), region_clock: WallTime(row.region_clock_millis), size })
 }
 
 pub(crate) fn encode_region(region: &Region, last_split: Option<&SplitTrace>) -> Vec<u8> {

@@ -41,6 +41,7 @@ mod read;
 mod round;
 mod router;
 mod shared;
+mod size;
 mod snapshot;
 mod upkeep;
 mod view;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use types::{
     Answer, ConfigurationChange, Entry, Epoch, Incarnation, Index, KeyRange, LogPosition, Outcome, Peer,
-    PeerId, Query, Region, RegionId, Request, Split, StoreId, Term, WallTime,
+    PeerId, Query, Region, RegionId, RegionSize, Request, Split, StoreId, Term, WallTime,
 };
 
 use crate::{
     Error, Result,
     lifecycle::{Birth, Claim, SplitDraft},
+    size::SizeEstimate,
 };
 
 /// Where a client believes that its request belongs; checked in the order of [`Error`]'s variants.
@@ -308,6 +309,8 @@ pub(crate) struct ReceivedSnapshot {
     pub(crate) header: SnapshotHeader,
     /// The staged files with the data.
     pub(crate) files: Vec<String>,
+    /// What was counted while it came.
+    pub(crate) size: RegionSize,
 }
 
 /// A wish about one region.
@@ -355,6 +358,8 @@ pub struct RegionReport {
     pub down_peers: Vec<PeerId>,
     /// Peers whose log is far behind, or which wait for a snapshot.
     pub pending_peers: Vec<PeerId>,
+    /// How much it holds: an estimate (see `docs/life-of-a-split.md`).
+    pub size: RegionSize,
 }
 
 /// Mail of an apply worker.
@@ -409,6 +414,8 @@ pub(crate) struct InFlight {
 pub(crate) struct SnapshotInstall {
     /// The record that is durable.
     pub(crate) record: engine::LifecycleRecord,
+    /// What was counted while the snapshot came.
+    pub(crate) size: RegionSize,
 }
 
 /// A read of which is known from which index on it is linearizable.
@@ -485,6 +492,12 @@ impl SnapshotChunk {
         hasher.digest()
     }
 
+    /// How much of a region it is.
+    #[must_use]
+    pub fn size(&self) -> RegionSize {
+        RegionSize { size_bytes: self.size_bytes() as u64, key_count: self.pairs.len() as u64 }
+    }
+
     /// Bytes of keys and values.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
@@ -499,6 +512,8 @@ pub struct ApplyState {
     pub position: LogPosition,
     /// The region clock (D11).
     pub region_clock: WallTime,
+    /// How much the region holds, as this peer knows it.
+    pub(crate) size: SizeEstimate,
 }
 
 /// How the last split of a region ended: kept, for those who ask again.

@@ -179,6 +179,7 @@ fn load_peer(shared: &Shared, region_id: RegionId, mut state: RaftState) -> Resu
         term: state.hard_state.term,
         last: state.last,
         applied: applied.position,
+        size: applied.size.estimate(),
         commit_index: state.hard_state.commit,
         // What the log holds is not looked through: any of it may change the region.
         lease_blocked_to: state.last.index,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
-use types::{Index, Instant, LogPosition, Peer, Region, RegionId, Term};
+use types::{Index, Instant, LogPosition, Peer, Region, RegionId, RegionSize, Term};
 
 /// Every region's view, by id.
 #[derive(Default)]
@@ -39,6 +39,8 @@ pub(crate) struct ViewState {
     pub(crate) last: LogPosition,
     /// The last applied position.
     pub(crate) applied: LogPosition,
+    /// How much the region holds, by estimate.
+    pub(crate) size: RegionSize,
     /// Until this index is applied no lease read is served: an entry up to it changes range, epoch or membership.
     pub(crate) lease_blocked_to: Index,
     /// A snapshot is being put in place: the data is between two states.
@@ -76,6 +78,8 @@ pub struct RegionPicture {
     pub last: LogPosition,
     /// The last applied position.
     pub applied: LogPosition,
+    /// How much the region holds, by this peer's estimate.
+    pub size: RegionSize,
     /// When the lease ends, where one is held.
     pub lease_until: Option<Instant>,
 }
@@ -93,6 +97,7 @@ impl ViewState {
             commit_index: Index::default(),
             last: LogPosition::default(),
             applied: LogPosition::default(),
+            size: RegionSize::default(),
             lease_blocked_to: Index::default(),
             is_installing: false,
         }
@@ -155,6 +160,7 @@ impl RegionView {
             commit_index: state.commit_index,
             last: state.last,
             applied: state.applied,
+            size: state.size,
             lease_until: state.lease.map(|lease| lease.until),
         })
     }

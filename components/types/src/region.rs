@@ -62,6 +62,31 @@ pub struct Region {
     pub peers: Vec<Peer>,
 }
 
+/// How much a region holds: bytes of keys and values as they are stored, and pairs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RegionSize {
+    /// Bytes of keys and values, uncompressed, with what the state machine stores around them.
+    pub size_bytes: u64,
+    /// Pairs.
+    pub key_count: u64,
+}
+
+impl std::ops::AddAssign for RegionSize {
+    fn add_assign(&mut self, other: RegionSize) {
+        self.size_bytes = self.size_bytes.saturating_add(other.size_bytes);
+        self.key_count = self.key_count.saturating_add(other.key_count);
+    }
+}
+
+impl std::ops::Add for RegionSize {
+    type Output = RegionSize;
+
+    fn add(mut self, other: RegionSize) -> RegionSize {
+        self += other;
+        self
+    }
+}
+
 /// A region that is divided: what the log says of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {

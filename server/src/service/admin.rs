@@ -56,6 +56,7 @@ impl Admin {
                 leader: picture.leader,
                 down_peers: vec![],
                 pending_peers: vec![],
+                size: picture.size,
             });
         }
         let answer = running.ask(PlacementCall::GetRegionById { region_id }).await.map_err(status_of)?;

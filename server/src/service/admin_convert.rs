@@ -43,6 +43,8 @@ pub(super) fn region_view(route: RegionRoute) -> wire::RegionView {
         leader_peer_id: route.leader.map_or(0, |leader| leader.id.0),
         down_peers: down_peers.collect(),
         pending_peers: route.pending_peers.iter().map(|id| id.0).collect(),
+        size_bytes: route.size.size_bytes,
+        key_count: route.size.key_count,
         region: Some(route.region.into()),
         ..wire::RegionView::default()
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use types::{Epoch, KeyRange, Peer, PeerId, Region, RegionId, StoreId, Term, WallTime};
+use types::{Epoch, KeyRange, Peer, PeerId, Region, RegionId, RegionSize, StoreId, Term, WallTime};
 
 use super::record::{Settings, StorePicture, StoreRecord, StoreState};
 
@@ -220,6 +220,8 @@ pub struct RegionRoute {
     pub down_peers: Vec<PeerId>,
     /// Peers that lag too far behind to count on.
     pub pending_peers: Vec<PeerId>,
+    /// How much it holds, by its leader's estimate; zero where that is not known.
+    pub size: RegionSize,
 }
 
 /// An operation: a change of one region that placement sees through.

@@ -1,6 +1,6 @@
 //! What stores say to the host of placement and back. `codec.rs` has the bytes.
 
-use types::{Epoch, Incarnation, KeyRange, Peer, PeerId, Region, RegionId, StoreId, Term};
+use types::{Epoch, Incarnation, KeyRange, Peer, PeerId, Region, RegionId, RegionSize, StoreId, Term};
 
 use super::{
     api::{Error, PlacementAnswer, PlacementCall, RegionRoute},
@@ -80,6 +80,8 @@ pub struct LeaderReport {
     pub down_peers: Vec<PeerId>,
     /// Peers that lag too far behind to count on.
     pub pending_peers: Vec<PeerId>,
+    /// How much it holds, by its leader's estimate.
+    pub size: RegionSize,
 }
 
 /// The answer to a report.
@@ -111,6 +113,17 @@ pub struct Caller {
     pub store_id: StoreId,
     /// Its name for the request.
     pub request_id: u64,
+}
+
+impl LeaderReport {
+    /// Whether the host should hear it, if `known` is what it has heard. A size that has moved by less than an eighth,
+    /// or a mebibyte, can wait for something else to be told.
+    #[must_use]
+    pub fn is_news_after(&self, known: &LeaderReport) -> bool {
+        let moved_bytes = self.size.size_bytes.abs_diff(known.size.size_bytes);
+        let is_moved = moved_bytes > (known.size.size_bytes / 8).max(1 << 20);
+        is_moved || LeaderReport { size: known.size, ..self.clone() } != *known
+    }
 }
 
 impl StoreReport {

@@ -10,7 +10,8 @@ use std::{
 use actor::Now;
 use bytes::Bytes;
 use types::{
-    ClusterId, Epoch, Instant, KeyRange, Peer, PeerId, PeerRole, Region, RegionId, StoreId, Term, WallTime,
+    ClusterId, Epoch, Instant, KeyRange, Peer, PeerId, PeerRole, Region, RegionId, RegionSize, StoreId, Term,
+    WallTime,
 };
 
 use super::{
@@ -408,6 +409,7 @@ fn a_new_host_is_complete_within_500_ms() {
                 term: Term(3),
                 down_peers: Vec::new(),
                 pending_peers: Vec::new(),
+                size: RegionSize::default(),
             });
             let (now, leads) = (world.now_of(id), leads.collect());
             world.stores.get_mut(&id).unwrap().agent.on_reports(now, leads, &Here(id));

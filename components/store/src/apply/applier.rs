@@ -8,7 +8,10 @@ use std::{
 
 use engine::KvEngine;
 use kv::{command::Scope, keys};
-use types::{ConfigurationChange, Entry, EntryKind, Index, LogPosition, Outcome, Region, RegionId, WallTime};
+use types::{
+    ConfigurationChange, Entry, EntryKind, Index, LogPosition, Outcome, Region, RegionId, RegionSize,
+    WallTime,
+};
 
 use crate::{
     Error, Result, codec,
@@ -16,6 +19,7 @@ use crate::{
     lifecycle::SplitDraft,
     message::{ApplyState, CommittedEntries, ConfirmedRead, InFlight, Responder, SplitTrace},
     meta::Meta,
+    size::SizeEstimate,
     view::RegionView,
 };
 
@@ -173,7 +177,9 @@ impl Applier {
                 term,
                 clock: self.state.region_clock,
             };
+            let before = self.state.size.begin(round.batch());
             let result = kv::command::apply(&request.command, &scope, engine, round);
+            self.state.size.note(&request.command, before, round.batch());
             let result = self.to_answer(result)?;
             if let Some(responder) = responders.next() {
                 effects.answers.push((responder, result));
@@ -244,6 +250,7 @@ impl Applier {
         trace: SplitTrace,
     ) -> Vec<CommittedEntries> {
         self.region = Arc::new(region);
+        self.state.size = self.state.size.share(trace.regions.len() as u64);
         self.last_split = Some(trace);
         self.state.position = position;
         self.is_region_changed = true;
@@ -252,6 +259,11 @@ impl Applier {
 
     pub(super) fn last_split_id(&self) -> Option<u64> {
         self.last_split.as_ref().map(|split| split.change_id)
+    }
+
+    /// A snapshot that is in place held this much.
+    pub(super) fn set_measured(&mut self, size: RegionSize) {
+        self.state.size = SizeEstimate::measured(size);
     }
 
     pub(super) fn is_paused(&self) -> bool {
@@ -276,6 +288,7 @@ impl Applier {
         }
         self.view.update(|view| {
             view.applied = self.state.position;
+            view.size = self.state.size.estimate();
             view.is_installing = false;
             if let Some(region) = &region {
                 view.region = Some(Arc::clone(region));

@@ -9,14 +9,15 @@ use super::ApplyWorker;
 use crate::{
     Error,
     lifecycle::{Birth, split_trace, write_effect},
-    message::{ApplyMail, RaftMail},
+    message::{ApplyMail, RaftMail, SnapshotInstall},
     upkeep::UpkeepMail,
     view::{RegionView, ViewState},
 };
 
 impl ApplyWorker {
     /// Puts the snapshot of a durable record in place.
-    pub(super) fn install(&mut self, record: LifecycleRecord) {
+    pub(super) fn install(&mut self, install: SnapshotInstall) {
+        let SnapshotInstall { record, size } = install;
         let LifecycleChange::Snapshot { region, position, .. } = &record.change else { return };
         let region_id = region.id;
         tracing::info!(region = region_id.0, index = position.index.0, "install snapshot");
@@ -29,6 +30,7 @@ impl ApplyWorker {
         self.open(region_id);
         if let Some(applier) = self.regions.get_mut(&region_id) {
             applier.set_waiting(waiting.unwrap_or_default());
+            applier.set_measured(size);
             self.effects.dirty.insert(region_id);
         }
         self.shared.router.upkeep.send(UpkeepMail::RecordApplied(Box::new(record)));

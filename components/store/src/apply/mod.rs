@@ -68,7 +68,7 @@ impl ApplyWorker {
             }
             ApplyMail::Install(install) => {
                 self.commit();
-                self.install(install.record);
+                self.install(*install);
             }
             ApplyMail::Split { record, births } => {
                 self.commit();

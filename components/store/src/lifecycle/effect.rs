@@ -7,6 +7,7 @@ use types::{Index, LogPosition, Region, RegionId, Term, WallTime};
 use crate::{
     codec,
     message::{ApplyState, SplitTrace},
+    size::SizeEstimate,
 };
 
 /// Writes a record's effect into the KV engine, with the record's mark. Also the replay at start.
@@ -19,7 +20,7 @@ pub(crate) fn write_effect(
     match &record.change {
         LifecycleChange::Create { regions } => {
             for region in regions {
-                put_rows(&mut rows, region, first(region), WallTime(0));
+                put_rows(&mut rows, region, first(region), WallTime(0), SizeEstimate::EMPTY);
             }
         }
         LifecycleChange::Snapshot { region, position, region_clock, files, replaced_range, .. } => {
@@ -34,19 +35,21 @@ pub(crate) fn write_effect(
             clear.delete(&[&keys::apply_state_key(region.id)]);
             kv.write(&clear)?;
             kv.ingest(files)?;
-            put_rows(&mut rows, region, *position, *region_clock);
+            // The start that replays this does not know what was counted while the snapshot came.
+            put_rows(&mut rows, region, *position, *region_clock, SizeEstimate::UNKNOWN);
         }
         LifecycleChange::Split { region, position, region_clock, change_id, children } => {
             let trace = split_trace(region, *change_id, children);
             rows.put(&[&keys::region_state_key(region.id)], &[&codec::encode_region(region, Some(&trace))]);
-            put_state(&mut rows, region.id, *position, *region_clock);
+            let share = read_size(kv, region.id)?.share(children.len() as u64 + 1);
+            put_state(&mut rows, region.id, *position, *region_clock, share);
             for child in children {
                 if child.is_dropped {
                     let (start_key, end_key) = keys::replicated_range(child.region.id, &child.region.range);
                     rows.delete_range(&[&start_key], &[&end_key]);
                 } else {
                     let first = first_position_of_child(position, child.region.id);
-                    put_rows(&mut rows, &child.region, first, *region_clock);
+                    put_rows(&mut rows, &child.region, first, *region_clock, share);
                 }
             }
         }
@@ -64,14 +67,33 @@ pub(crate) fn write_effect(
     kv.write(&rows)
 }
 
-fn put_rows(rows: &mut KvBatch, region: &Region, position: LogPosition, region_clock: WallTime) {
+fn put_rows(
+    rows: &mut KvBatch,
+    region: &Region,
+    position: LogPosition,
+    region_clock: WallTime,
+    size: SizeEstimate,
+) {
     rows.put(&[&keys::region_state_key(region.id)], &[&codec::encode_region(region, None)]);
-    put_state(rows, region.id, position, region_clock);
+    put_state(rows, region.id, position, region_clock, size);
 }
 
-fn put_state(rows: &mut KvBatch, region_id: RegionId, position: LogPosition, region_clock: WallTime) {
-    let state = ApplyState { position, region_clock };
+fn put_state(
+    rows: &mut KvBatch,
+    region_id: RegionId,
+    position: LogPosition,
+    region_clock: WallTime,
+    size: SizeEstimate,
+) {
+    let state = ApplyState { position, region_clock, size };
     rows.put(&[&keys::apply_state_key(region_id)], &[&codec::encode_apply_state(&state)]);
+}
+
+/// What a region holds, by its row.
+fn read_size(kv: &dyn KvEngine, region_id: RegionId) -> engine::Result<SizeEstimate> {
+    let row = kv.get(&keys::apply_state_key(region_id))?;
+    let state = row.and_then(|row| codec::decode_apply_state(&row).ok());
+    Ok(state.map_or(SizeEstimate::UNKNOWN, |state| state.size))
 }
 
 /// The position behind which the log of a split's child begins (D15).

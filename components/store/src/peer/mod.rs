@@ -25,7 +25,7 @@ use crate::{
     limits::REPORT_INTERVAL,
     message::{
         AdminAction, AdminRequest, AppliedNotice, RaftEnvelope, ReceivedSnapshot, RegionReport,
-        RequestContext, Responder,
+        RequestContext, Responder, SnapshotInstall,
     },
     view::RegionView,
 };
@@ -55,7 +55,7 @@ pub(crate) struct Peer {
     /// A snapshot whose data is here, on its way through Raft.
     received: Option<Box<ReceivedSnapshot>>,
     /// The record of a snapshot that is being made durable, and the Ready that carries it.
-    installing: Option<(u64, engine::LifecycleRecord)>,
+    installing: Option<(u64, SnapshotInstall)>,
     /// A split that the applier waits for.
     pub(crate) splitting: Option<PendingSplit>,
     /// Indexes of entries that change the region itself and are not applied yet.
@@ -329,6 +329,7 @@ impl Peer {
             term: self.group.term(),
             down_peers: status.peers.iter().filter(|peer| peer_is_down(peer)).map(|peer| peer.id).collect(),
             pending_peers: status.peers.iter().filter(pending).map(|peer| peer.id).collect(),
+            size: self.view.read(|view| view.size),
         })
     }
 

@@ -138,9 +138,9 @@ impl Peer {
                 write.is_cleared = true;
                 write.previous_last_index = Index(0);
                 self.written_index = meta.position.index;
-                if let Some(record) = self.snapshot_record(shared, &meta) {
-                    out.batch.records.push(record.clone());
-                    self.installing = Some((ready.number, record));
+                if let Some(install) = self.snapshot_record(shared, &meta) {
+                    out.batch.records.push(install.record.clone());
+                    self.installing = Some((ready.number, install));
                 }
             }
             self.note_region_entries(&ready.entries);
@@ -156,13 +156,13 @@ impl Peer {
 
     /// The record of the snapshot that Raft has just accepted (D5). Every earlier record of this region is flushed
     /// first: the snapshot empties the log that its replay would need.
-    fn snapshot_record(&mut self, shared: &Shared, meta: &raft::SnapshotMeta) -> Option<LifecycleRecord> {
+    fn snapshot_record(&mut self, shared: &Shared, meta: &raft::SnapshotMeta) -> Option<SnapshotInstall> {
         let received = self.received.take()?;
         assert_eq!(received.header.position, meta.position, "Raft accepts the snapshot that was stepped in");
         shared.or_fatal("flush before a snapshot", shared.kv.flush())?;
         let replaced_range = self.region.as_ref().map(|region| region.range.clone());
         self.view.update(|view| view.is_installing = true);
-        Some(LifecycleRecord {
+        let record = LifecycleRecord {
             sequence: shared.next_record(),
             cause: None,
             change: LifecycleChange::Snapshot {
@@ -174,7 +174,8 @@ impl Peer {
                 files: received.files,
                 replaced_range,
             },
-        })
+        };
+        Some(SnapshotInstall { record, size: received.size })
     }
 
     /// A snapshot that Raft did not want (it is behind the log, or from an old term): its data goes.
@@ -191,8 +192,8 @@ impl Peer {
     /// A batch is durable.
     pub(crate) fn on_persisted(&mut self, now: Instant, number: u64, out: &mut RoundOutput) {
         self.group.on_persisted(now, number);
-        if let Some((_, record)) = self.installing.take_if(|(waits_for, _)| *waits_for <= number) {
-            out.applies.push((self.region_id, ApplyMail::Install(Box::new(SnapshotInstall { record }))));
+        if let Some((_, install)) = self.installing.take_if(|(waits_for, _)| *waits_for <= number) {
+            out.applies.push((self.region_id, ApplyMail::Install(Box::new(install))));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Receiving: chunks are checked and staged as they come; the peer hears of it when all is durable.
 
-use types::{Instant, RegionId, StoreId};
+use types::{Instant, RegionId, RegionSize, StoreId};
 
 use super::SnapshotWorker;
 use crate::{
@@ -16,6 +16,8 @@ pub(super) struct Receiving {
     header: SnapshotHeader,
     file: String,
     next_chunk: u64,
+    /// What has come.
+    size: RegionSize,
     moved_at: Instant,
 }
 
@@ -49,7 +51,10 @@ impl SnapshotWorker {
             self.begun.pop_front();
         }
         self.begun.push_back((from, id));
-        self.receiving.insert((from, id), Receiving { header, file, next_chunk: 0, moved_at: now });
+        self.receiving.insert(
+            (from, id),
+            Receiving { header, file, next_chunk: 0, size: RegionSize::default(), moved_at: now },
+        );
         self.ack(from, id, SnapshotStatus::Continue { next_chunk: 0 });
     }
 
@@ -100,6 +105,7 @@ impl SnapshotWorker {
         }
         let file = receiving.file.clone();
         receiving.next_chunk += 1;
+        receiving.size += chunk.size();
         receiving.moved_at = now;
         let next_chunk = receiving.next_chunk;
         metrics::counter!(telemetry::names::SNAPSHOT_RECEIVED_BYTES).increment(chunk.size_bytes() as u64);
@@ -128,7 +134,8 @@ impl SnapshotWorker {
         let Some(receiving) = self.receiving.remove(&key) else { return };
         metrics::counter!(telemetry::names::SNAPSHOTS_RECEIVED).increment(1);
         let region_id = receiving.header.region.id;
-        let received = ReceivedSnapshot { header: receiving.header, files: vec![receiving.file] };
+        let Receiving { header, file, size, .. } = receiving;
+        let received = ReceivedSnapshot { header, files: vec![file], size };
         self.shared.router.send_raft(region_id, RaftMail::SnapshotReceived(Box::new(received)));
         self.ack(key.0, key.1, SnapshotStatus::Done);
     }

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod leases;
+mod sizes;
 mod slow_kv;
 
 use std::time::Duration;

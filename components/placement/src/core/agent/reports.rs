@@ -54,7 +54,7 @@ struct Outstanding {
 
 impl Reports {
     /// A region is led here.
-    pub(super) fn add(&mut self, now: Instant, report: LeaderReport, locals: &dyn Locals) {
+    pub(super) fn add(&mut self, now: Instant, mut report: LeaderReport, locals: &dyn Locals) {
         let id = report.region.id;
         self.no_longer.remove(&id);
         let known = self.leads.get(&id);
@@ -63,8 +63,10 @@ impl Reports {
         {
             self.siblings.extend(siblings_in(&known.report.region.range, Some(id), locals));
         }
-        if known.is_none_or(|known| known.report != report) {
-            self.changed.insert(id);
+        match known {
+            // What the host has heard stays, so that a size that creeps becomes news.
+            Some(known) if !report.is_news_after(&known.report) => report.size = known.report.size,
+            Some(_) | None => drop(self.changed.insert(id)),
         }
         self.leads.insert(id, Lead { report, mentioned_at: now });
     }

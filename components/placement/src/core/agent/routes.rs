@@ -196,6 +196,7 @@ fn over(local: &LocalRegion, route: Option<&RegionRoute>) -> RegionRoute {
         leader: leader.and_then(|leader| local.region.find_peer(leader.id)),
         down_peers: route.map(|route| route.down_peers.clone()).unwrap_or_default(),
         pending_peers: route.map(|route| route.pending_peers.clone()).unwrap_or_default(),
+        size: route.map(|route| route.size).unwrap_or_default(),
         region: Region::clone(&local.region),
     }
 }

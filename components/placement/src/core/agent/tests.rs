@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use types::{Epoch, KeyRange, PeerId, PeerRole, WallTime};
+use types::{Epoch, KeyRange, PeerId, PeerRole, RegionSize, WallTime};
 
 use super::*;
 use crate::core::{
@@ -194,12 +194,25 @@ fn region(id: u64, start_key: &str, end_key: &str, version: u64) -> Region {
 }
 
 fn route(region: Region) -> RegionRoute {
-    RegionRoute { leader: None, region, down_peers: Vec::new(), pending_peers: Vec::new() }
+    RegionRoute {
+        leader: None,
+        region,
+        down_peers: Vec::new(),
+        pending_peers: Vec::new(),
+        size: RegionSize::default(),
+    }
 }
 
 fn lead(region: Region) -> LeaderReport {
     let leader = region.peers[0];
-    LeaderReport { region, leader, term: Term(1), down_peers: Vec::new(), pending_peers: Vec::new() }
+    LeaderReport {
+        region,
+        leader,
+        term: Term(1),
+        down_peers: Vec::new(),
+        pending_peers: Vec::new(),
+        size: RegionSize::default(),
+    }
 }
 
 fn not_leader(hint: Option<u64>) -> Response {

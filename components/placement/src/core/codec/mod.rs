@@ -6,7 +6,7 @@ mod rows;
 
 use bytes::Bytes;
 use proto::{Message, convert, placement as wire};
-use types::{KeyRange, Peer, PeerId, Region, RegionId, StoreId, Term, WallTime};
+use types::{KeyRange, Peer, PeerId, Region, RegionId, RegionSize, StoreId, Term, WallTime};
 
 use super::{
     api::{self, OperationPicture, PlacementAnswer, PlacementCall, RegionRoute, Timestamp},
@@ -292,6 +292,8 @@ fn lead_to(lead: LeaderReport) -> wire::LeaderReport {
         term: lead.term.0,
         down_peers: down_to(lead.down_peers),
         pending_peers: lead.pending_peers.into_iter().map(|id| id.0).collect(),
+        size_bytes: lead.size.size_bytes,
+        key_count: lead.size.key_count,
         ..Default::default()
     }
 }
@@ -308,6 +310,7 @@ fn lead_from(lead: wire::LeaderReport) -> Result<LeaderReport> {
         term: Term(lead.term),
         down_peers: down_from(lead.down_peers),
         pending_peers: lead.pending_peers.into_iter().map(PeerId).collect(),
+        size: RegionSize { size_bytes: lead.size_bytes, key_count: lead.key_count },
     })
 }
 
@@ -366,6 +369,8 @@ fn route_to(route: RegionRoute) -> wire::RegionView {
         leader_peer_id: route.leader.map_or(0, |leader| leader.id.0),
         down_peers: down_to(route.down_peers),
         pending_peers: route.pending_peers.into_iter().map(|id| id.0).collect(),
+        size_bytes: route.size.size_bytes,
+        key_count: route.size.key_count,
         ..Default::default()
     }
 }
@@ -377,6 +382,7 @@ fn route_from(view: wire::RegionView) -> Result<RegionRoute> {
         region,
         down_peers: down_from(view.down_peers),
         pending_peers: view.pending_peers.into_iter().map(PeerId).collect(),
+        size: RegionSize { size_bytes: view.size_bytes, key_count: view.key_count },
     })
 }
 

@@ -1,4 +1,4 @@
-use types::{ClusterId, Epoch, Incarnation, PeerRole};
+use types::{ClusterId, Epoch, Incarnation, PeerRole, RegionSize};
 
 use super::*;
 use crate::core::{
@@ -78,6 +78,7 @@ fn route(id: u64) -> RegionRoute {
         region,
         down_peers: vec![PeerId(12)],
         pending_peers: vec![PeerId(13)],
+        size: RegionSize { size_bytes: 14, key_count: 15 },
     }
 }
 
@@ -105,6 +106,7 @@ fn requests_come_back() {
         term: Term(5),
         down_peers: vec![PeerId(12)],
         pending_peers: vec![PeerId(13)],
+        size: RegionSize { size_bytes: 14, key_count: 15 },
     };
     let report = StoreReport {
         record: record(1),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use types::{Epoch, Peer, PeerId, PeerRole, Region, RegionId, StoreId};
+use types::{Epoch, Peer, PeerId, PeerRole, Region, RegionId, RegionSize, StoreId};
 
 use super::{
     tests::{Bench, begun, change, first, record, three_stores, voter},
@@ -84,6 +84,7 @@ impl Cluster {
                 term: Term(5 + self.number),
                 down_peers: Vec::new(),
                 pending_peers: Vec::new(),
+                size: RegionSize::default(),
             });
             let report = StoreReport {
                 record: store.clone(),

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use actor::Now;
-use types::{Epoch, Incarnation, Instant, Peer, PeerId, Region, RegionId, StoreId, Term, WallTime};
+use types::{
+    Epoch, Incarnation, Instant, Peer, PeerId, Region, RegionId, RegionSize, StoreId, Term, WallTime,
+};
 
 use crate::core::{
     api::{OperationPicture, OperationState, RegionRoute},
@@ -52,6 +54,7 @@ struct LeaderSoft {
     term: Term,
     down_peers: Vec<PeerId>,
     pending_peers: Vec<PeerId>,
+    size: RegionSize,
 }
 
 impl Soft {
@@ -86,11 +89,11 @@ impl Soft {
 
     /// Takes what a leader says. Of two that claim a region the one with the higher term leads it.
     pub(super) fn set_leader(&mut self, report: LeaderReport) {
-        let LeaderReport { region, leader, term, down_peers, pending_peers } = report;
+        let LeaderReport { region, leader, term, down_peers, pending_peers, size } = report;
         if self.leaders.get(&region.id).is_some_and(|known| known.term > term) {
             return;
         }
-        self.leaders.insert(region.id, LeaderSoft { peer: leader, term, down_peers, pending_peers });
+        self.leaders.insert(region.id, LeaderSoft { peer: leader, term, down_peers, pending_peers, size });
     }
 
     /// A store does not lead a region any more.
@@ -156,6 +159,7 @@ impl Soft {
             leader: leader.and_then(|leader| region.find_peer(leader.peer.id)),
             down_peers: leader.map(|leader| leader.down_peers.clone()).unwrap_or_default(),
             pending_peers: leader.map(|leader| leader.pending_peers.clone()).unwrap_or_default(),
+            size: leader.map(|leader| leader.size).unwrap_or_default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use types::{Epoch, Incarnation, KeyRange, Peer, PeerId, PeerRole, RegionId, WallTime};
+use types::{Epoch, Incarnation, KeyRange, Peer, PeerId, PeerRole, RegionId, RegionSize, WallTime};
 
 use super::*;
 use crate::core::{
@@ -188,6 +188,7 @@ impl Bench {
                 term: Term(5),
                 down_peers: Vec::new(),
                 pending_peers: Vec::new(),
+                size: RegionSize::default(),
             })
             .collect();
         let report = StoreReport {

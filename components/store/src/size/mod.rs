@@ -1,0 +1,5 @@
+//! How much regions hold.
+
+mod estimate;
+
+pub(crate) use estimate::SizeEstimate;
