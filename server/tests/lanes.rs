@@ -11,7 +11,7 @@ use bytes::Bytes;
 use engine::{StoreIdent, mem::MemDisk};
 use parking_lot::Mutex;
 use store::{
-    Config, Lane, PlacementClient, PlacementMessage, Ports, RegionReport, Store, StoreMessage, Transport,
+    Config, Lane, LeadChanges, PlacementClient, PlacementMessage, Ports, Store, StoreMessage, Transport,
 };
 use tokio::{net::TcpListener, runtime::Handle, task::JoinHandle};
 use tonic::service::Routes;
@@ -25,7 +25,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 struct Inbox(Mutex<Vec<(StoreId, u64)>>);
 
 impl PlacementClient for Inbox {
-    fn report(&self, _: Vec<RegionReport>) {}
+    fn report(&self, _: LeadChanges) {}
 
     fn on_placement_leader(&self, _: Option<StoreId>, _: Option<Term>) {}
 

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use actor::{Mailbox, Now, Worker};
 use store::{
-    AdminAction, AdminRequest, Lane, PlacementClient, PlacementMessage, RegionReport, Store, StoreMessage,
-    Transport,
+    AdminAction, AdminRequest, Lane, LeadChanges, PlacementClient, PlacementMessage, RegionReport, Store,
+    StoreMessage, Transport,
 };
 use types::{Instant, Region, RegionId, StoreId, Term};
 
@@ -32,8 +32,8 @@ const TURNS_MAX: usize = 8;
 pub enum PlacementMail {
     /// The process asks.
     Call(PlacementCall, Responder),
-    /// Regions that are led from this store.
-    Reports(Vec<RegionReport>),
+    /// What has changed about the regions that are led from this store.
+    Leads(LeadChanges),
     /// Where the placement group is led.
     PlacementLeader {
         /// The store, where known.
@@ -130,9 +130,9 @@ impl PlacementWorker {
             PlacementMail::Call(call, responder) => {
                 self.agent.on_call(now, call, responder, &Here(&self.store));
             }
-            PlacementMail::Reports(reports) => {
-                let reports = reports.into_iter().map(lead_of).collect();
-                self.agent.on_reports(now, reports, &Here(&self.store));
+            PlacementMail::Leads(LeadChanges { leads, leads_no_longer }) => {
+                let leads = leads.into_iter().map(lead_of).collect();
+                self.agent.on_leads(leads, leads_no_longer, &Here(&self.store));
             }
             PlacementMail::PlacementLeader { leader, led_here } => {
                 self.host.host.on_leader(now, leader, led_here);
@@ -292,8 +292,8 @@ impl Client {
 }
 
 impl PlacementClient for Client {
-    fn report(&self, reports: Vec<RegionReport>) {
-        self.mailbox.send(PlacementMail::Reports(reports));
+    fn report(&self, changes: LeadChanges) {
+        self.mailbox.send(PlacementMail::Leads(changes));
     }
 
     fn on_placement_leader(&self, leader: Option<StoreId>, led_here: Option<Term>) {
@@ -333,19 +333,11 @@ impl Locals for Here<'_> {
     }
 }
 
+/// Regions that are led here are counted by the agent.
 fn load_of(store: &Store, events: &dyn PlacementEvents) -> StoreLoad {
-    let regions = store.regions();
-    let leader_count = regions
-        .iter()
-        .filter(|picture| picture.leader.is_some_and(|leader| leader.id == picture.peer.id))
-        .count();
     let DiskSpace { capacity_bytes, available_bytes } = events.disk_space();
-    StoreLoad {
-        capacity_bytes,
-        available_bytes,
-        region_count: regions.len() as u64,
-        leader_count: leader_count as u64,
-    }
+    let region_count = store.region_count() as u64;
+    StoreLoad { capacity_bytes, available_bytes, region_count, leader_count: 0 }
 }
 
 fn lead_of(report: RegionReport) -> LeaderReport {

@@ -112,6 +112,12 @@ impl Store {
         self.inner.views.all().iter().map(|view| view.picture()).collect()
     }
 
+    /// How many regions have a peer here.
+    #[must_use]
+    pub fn region_count(&self) -> usize {
+        self.inner.views.len()
+    }
+
     /// Both clocks, now.
     #[must_use]
     pub fn now(&self) -> Now {

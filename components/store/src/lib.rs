@@ -52,9 +52,9 @@ pub use error::{Error, Result};
 pub use handle::Store;
 pub use liveness::Unreachable;
 pub use message::{
-    AdminAction, AdminRequest, ApplyState, Beat, MembershipMessage, PlacementMessage, Proposal, RaftEnvelope,
-    ReadRequest, RegionReport, RequestContext, Responder, SnapshotAck, SnapshotChunk, SnapshotHeader,
-    SnapshotMessage, SnapshotStatus, StoreMessage,
+    AdminAction, AdminRequest, ApplyState, Beat, LeadChanges, MembershipMessage, PlacementMessage, Proposal,
+    RaftEnvelope, ReadRequest, RegionReport, RequestContext, Responder, SnapshotAck, SnapshotChunk,
+    SnapshotHeader, SnapshotMessage, SnapshotStatus, StoreMessage,
 };
 pub use open::{OpenError, Ports};
 pub use ports::{Lane, PlacementClient, Transport};

@@ -10,8 +10,15 @@ pub(crate) const ENTRY_JOINED_BYTES_MAX: usize = 512 << 10;
 /// Bytes of proposals of one region that wait for the entry before them; beyond it they are answered `Busy`.
 pub(crate) const WAITING_BYTES_MAX: usize = 32 << 20;
 
-/// How often a leader reports each of its regions to placement even without a change.
-pub(crate) const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a leader that is awake looks whether placement should hear of a peer that is down or behind, or of its size.
+pub(crate) const REPORT_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Children of one split: its rows are one transaction of placement, and its births one batch on each store.
+pub(crate) const SPLIT_CHILDREN_MAX: usize = 2_048;
+
+/// Bytes of the keys of one split: each is in the rows of two regions, and with those of the splits before and after it,
+/// which may have to be told together, they fit into one entry of the placement group.
+pub(crate) const SPLIT_KEYS_BYTES_MAX: usize = 512 << 10;
 
 /// A peer that a leader has not heard for this long is reported as down.
 pub(crate) const PEER_DOWN_AFTER: Duration = Duration::from_secs(10);

@@ -345,6 +345,15 @@ pub enum AdminAction {
     DestroyPeer(Region),
 }
 
+/// What has changed about the regions that are led from a store; of one region in one batch the last word.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeadChanges {
+    /// Regions that are led here and were not, or of which something is new.
+    pub leads: Vec<RegionReport>,
+    /// Regions that were reported and are not led here any more.
+    pub leads_no_longer: Vec<RegionId>,
+}
+
 /// What a region's leader tells placement about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegionReport {

@@ -2,7 +2,7 @@
 
 use types::{StoreId, Term};
 
-use crate::{RegionReport, StoreMessage, message::PlacementMessage};
+use crate::{LeadChanges, StoreMessage, message::PlacementMessage};
 
 /// Which stream a message takes; one lane never waits for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,8 +30,8 @@ pub trait Transport: Send + Sync {
 
 /// The placement module on this store, as the store sees it. Calls only enqueue.
 pub trait PlacementClient: Send + Sync {
-    /// Regions that are led from this store: after each change, and again every few seconds.
-    fn report(&self, reports: Vec<RegionReport>);
+    /// What has changed about the regions that are led from this store. Nothing is said twice: whoever takes it keeps it.
+    fn report(&self, changes: LeadChanges);
 
     /// The leader of the placement group as known here: the store it is on, and if that is this store, in which term it
     /// leads with every entry of earlier terms applied.

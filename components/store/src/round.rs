@@ -14,9 +14,9 @@ use types::{Index, Instant, LogPosition, Peer as PeerIdentity, PeerId, RegionId,
 use crate::{
     Error, codec,
     lifecycle::Ending,
-    limits::{DRAIN_INTERVAL, PEER_DOWN_AFTER},
+    limits::DRAIN_INTERVAL,
     log_writer::LogTask,
-    message::{AppliedNotice, Proposal, RaftEnvelope, RaftMail, ReadRequest, ReceivedSnapshot},
+    message::{AppliedNotice, LeadChanges, Proposal, RaftEnvelope, RaftMail, ReadRequest, ReceivedSnapshot},
     peer::{Peer, PeerStart, RoundOutput, no_peer},
     shared::Shared,
     view::{RegionView, ViewState},
@@ -43,6 +43,8 @@ pub(crate) struct RaftWorker {
     wall_leads: VecDeque<(Instant, i64)>,
     suspected: BTreeSet<StoreId>,
     is_disk_full: bool,
+    /// What placement is to hear of leaders here.
+    pub(crate) lead_changes: LeadChanges,
     /// What placement was last told of its group: who leads it, and in which term if it is led here.
     told_placement: Option<(Option<StoreId>, Option<Term>)>,
     /// When a draining store tries again to hand over.
@@ -108,6 +110,7 @@ impl RaftWorker {
             wall_leads: VecDeque::new(),
             suspected: BTreeSet::new(),
             is_disk_full: false,
+            lead_changes: LeadChanges::default(),
             told_placement: None,
             next_drain: None,
         };
@@ -396,19 +399,17 @@ impl RaftWorker {
     }
 
     fn report(&mut self, now: Now, touched: &[RegionId]) {
-        let mut reports = Vec::new();
         for region_id in touched {
             let Some(peer) = self.peers.get_mut(region_id) else { continue };
-            let is_down = |status: &raft::PeerStatus| now.monotonic.since(status.heard_at) > PEER_DOWN_AFTER;
-            reports.extend(peer.report(now.monotonic, is_down));
+            peer.report(now.monotonic, &mut self.lead_changes);
             if *region_id == RegionId::PLACEMENT {
                 let leader = peer.leader_identity().map(|leader| leader.store_id);
                 let led_here = peer.settled_term();
                 self.tell_placement_leader(leader, led_here);
             }
         }
-        if !reports.is_empty() {
-            self.shared.placement.report(reports);
+        if self.lead_changes != LeadChanges::default() {
+            self.shared.placement.report(std::mem::take(&mut self.lead_changes));
         }
     }
 

@@ -113,6 +113,10 @@ impl Views {
         self.regions.remove(&id);
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.regions.len()
+    }
+
     pub(crate) fn insert(&self, id: RegionId, view: Arc<RegionView>) {
         self.regions.insert(id, view);
     }

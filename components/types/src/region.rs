@@ -71,6 +71,17 @@ pub struct RegionSize {
     pub key_count: u64,
 }
 
+impl RegionSize {
+    /// Bytes below which a change of size is no news.
+    const STEP_BYTES: u64 = 1 << 20;
+
+    /// Whether somebody who has heard of `known` should hear of this: it has moved by an eighth, and by a mebibyte.
+    #[must_use]
+    pub fn has_moved_from(&self, known: RegionSize) -> bool {
+        self.size_bytes.abs_diff(known.size_bytes) > (known.size_bytes / 8).max(RegionSize::STEP_BYTES)
+    }
+}
+
 impl std::ops::AddAssign for RegionSize {
     fn add_assign(&mut self, other: RegionSize) {
         self.size_bytes = self.size_bytes.saturating_add(other.size_bytes);

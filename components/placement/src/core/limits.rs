@@ -55,7 +55,7 @@ pub const CALL_RETRY_AFTER: Duration = Duration::from_millis(50);
 /// cache is then (D8).
 pub const HOST_SILENT_AFTER: Duration = Duration::from_millis(300);
 
-/// How often a store reports even without a change.
+/// How often a store reports even without a change: itself then, no region.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often a store lists its peers that know no leader (D8).
@@ -63,9 +63,6 @@ pub const LONELY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A report without an answer is sent again after this.
 pub const REPORT_RESEND_AFTER: Duration = Duration::from_millis(300);
-
-/// A region that its store has not mentioned for this long is not led there any more (the store repeats every 5 s).
-pub const LEAD_FORGET_AFTER: Duration = Duration::from_secs(16);
 
 /// Regions in one report, so that it does not hold up the liveness lane.
 pub const REPORT_REGIONS_MAX: usize = 512;

@@ -36,14 +36,19 @@ pub enum Response {
 }
 
 /// What a store knows, as a change against its last report that this host acknowledged.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreReport {
     /// Who it is: refreshes its row if that differs.
     pub record: StoreRecord,
-    /// Counts acknowledged reports of one incarnation; a gap makes the host ask for everything.
+    /// Counts what this incarnation has sent, so that a report that comes late is known as such.
     pub number: u64,
+    /// The last report that was acknowledged: this one says all that has changed since. Where the host has not even that
+    /// one, it asks for everything.
+    pub follows: u64,
     /// Not a change: what the host knew of leaders on this store is void.
     pub is_full: bool,
+    /// There was no room for all that has changed: the rest follows at once.
+    pub has_more: bool,
     /// How it is doing.
     pub load: StoreLoad,
     /// Regions that it leads, where something changed.
@@ -120,9 +125,7 @@ impl LeaderReport {
     /// or a mebibyte, can wait for something else to be told.
     #[must_use]
     pub fn is_news_after(&self, known: &LeaderReport) -> bool {
-        let moved_bytes = self.size.size_bytes.abs_diff(known.size.size_bytes);
-        let is_moved = moved_bytes > (known.size.size_bytes / 8).max(1 << 20);
-        is_moved || LeaderReport { size: known.size, ..self.clone() } != *known
+        self.size.has_moved_from(known.size) || LeaderReport { size: known.size, ..self.clone() } != *known
     }
 }
 

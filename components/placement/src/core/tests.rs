@@ -411,8 +411,8 @@ fn a_new_host_is_complete_within_500_ms() {
                 pending_peers: Vec::new(),
                 size: RegionSize::default(),
             });
-            let (now, leads) = (world.now_of(id), leads.collect());
-            world.stores.get_mut(&id).unwrap().agent.on_reports(now, leads, &Here(id));
+            let leads = leads.collect();
+            world.stores.get_mut(&id).unwrap().agent.on_leads(leads, Vec::new(), &Here(id));
         }
         for host in [STORES[2], STORES[1]] {
             world.lead(host);

@@ -3,7 +3,10 @@
 
 use types::{KeyRange, Peer, Region, Split};
 
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    limits::{SPLIT_CHILDREN_MAX, SPLIT_KEYS_BYTES_MAX},
+};
 
 /// Refuses a split that cannot be one of this region; the same before it is proposed and where it is applied.
 pub(crate) fn check(split: &Split, region: &Region) -> Result<()> {
@@ -15,6 +18,14 @@ pub(crate) fn check(split: &Split, region: &Region) -> Result<()> {
     }
     if split.children.is_empty() {
         return Err(Error::Invalid("a split names at least one key".to_owned()));
+    }
+    let (count, bytes) =
+        (split.children.len(), split.children.iter().map(|child| child.start_key.len()).sum::<usize>());
+    if count > SPLIT_CHILDREN_MAX || bytes > SPLIT_KEYS_BYTES_MAX {
+        let text = format!(
+            "a split has at most {SPLIT_CHILDREN_MAX} keys of {SPLIT_KEYS_BYTES_MAX} bytes together: not {count} of {bytes}"
+        );
+        return Err(Error::Invalid(text));
     }
     let mut last_key = &region.range.start_key;
     for child in &split.children {
@@ -103,6 +114,12 @@ mod tests {
             let checked = check(&split(keys), &region());
             assert_eq!(checked.is_ok(), is_good, "{keys:?}: {checked:?}");
         }
+        let mut many = split(&["c"]);
+        many.children = vec![many.children[0].clone(); SPLIT_CHILDREN_MAX + 1];
+        assert!(check(&many, &region()).is_err_and(|error| error.to_string().contains("at most")));
+        let mut long = split(&["c"]);
+        long.children[0].start_key = vec![b'c'; SPLIT_KEYS_BYTES_MAX + 1].into();
+        assert!(check(&long, &region()).is_err_and(|error| error.to_string().contains("at most")));
         let mut stale = split(&["c"]);
         stale.epoch.version -= 1;
         assert!(matches!(check(&stale, &region()), Err(Error::EpochNotMatch { .. })));

@@ -42,6 +42,7 @@ impl RaftWorker {
     fn begin_end(&mut self, region_id: RegionId) {
         let Some(mut peer) = self.peers.remove(&region_id) else { return };
         peer.fail_all();
+        peer.report_no_lead(&mut self.lead_changes);
         let peer_id = peer.me.id;
         let range = peer.region().map(|region| region.range.clone());
         let record = LifecycleRecord {

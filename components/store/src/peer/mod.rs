@@ -5,6 +5,7 @@ mod proposals;
 mod reads;
 mod ready;
 mod removal;
+mod report;
 mod split;
 
 use std::{
@@ -18,14 +19,13 @@ use types::{Index, Instant, KeyRange, Peer as PeerIdentity, PeerId, Region, Regi
 
 pub(crate) use ready::RoundOutput;
 
-use self::{change::PeersChange, proposals::Proposals, reads::WaitingReads};
+use self::{change::PeersChange, proposals::Proposals, reads::WaitingReads, report::Reported};
 use crate::{
     Error, Result,
     lifecycle::PendingSplit,
-    limits::REPORT_INTERVAL,
     message::{
-        AdminAction, AdminRequest, AppliedNotice, RaftEnvelope, ReceivedSnapshot, RegionReport,
-        RequestContext, Responder, SnapshotInstall,
+        AdminAction, AdminRequest, AppliedNotice, RaftEnvelope, ReceivedSnapshot, RequestContext, Responder,
+        SnapshotInstall,
     },
     view::RegionView,
 };
@@ -64,10 +64,10 @@ pub(crate) struct Peer {
     proposed_split: Option<(Index, u64, Vec<Responder<()>>)>,
     /// The name of the last split that was applied.
     last_split: Option<u64>,
-    /// When a change or a report wants a look.
+    /// When a change wants a look.
     next_look: Instant,
-    /// When the region was last reported to placement.
-    reported_at: Option<Instant>,
+    /// What placement was told last.
+    reported: Reported,
     /// When a leader was heard last, or the others were asked whether this peer still belongs to the region.
     contact_at: Instant,
     /// The region goes on without this peer, by an applied configuration: it ends as soon as nothing is under way.
@@ -113,7 +113,7 @@ impl Peer {
             proposed_split: None,
             last_split: None,
             next_look: Instant::MAX,
-            reported_at: None,
+            reported: Reported::default(),
             contact_at: now,
             is_removed: false,
             is_touched: false,
@@ -193,7 +193,6 @@ impl Peer {
             self.tell_removed(&region, out);
             self.is_removed |= self.has_joined() && region.find_peer(self.me.id).is_none();
             self.region = Some(region);
-            self.reported_at = None;
             self.drive_change(now.monotonic);
         }
     }
@@ -301,36 +300,6 @@ impl Peer {
         self.group.transfer_leader(now, to)?;
         metrics::counter!(telemetry::names::RAFT_TRANSFERS).increment(1);
         Ok(())
-    }
-
-    /// What placement is told, if it is time.
-    pub(crate) fn report(
-        &mut self,
-        now: Instant,
-        peer_is_down: impl Fn(&raft::PeerStatus) -> bool,
-    ) -> Option<RegionReport> {
-        if !self.is_leader() {
-            self.reported_at = None;
-            return None;
-        }
-        let due = self.reported_at.map_or(Instant::ZERO, |at| at + REPORT_INTERVAL);
-        if now < due {
-            self.next_look = self.next_look.min(due);
-            return None;
-        }
-        let region = self.region.clone()?;
-        self.reported_at = Some(now);
-        self.next_look = self.next_look.min(now + REPORT_INTERVAL);
-        let status = self.group.status();
-        let pending = |peer: &&raft::PeerStatus| peer.state != "replicate" && peer.id != self.me.id;
-        Some(RegionReport {
-            leader: region.find_peer(self.me.id).unwrap_or(self.me),
-            region: (*region).clone(),
-            term: self.group.term(),
-            down_peers: status.peers.iter().filter(|peer| peer_is_down(peer)).map(|peer| peer.id).collect(),
-            pending_peers: status.peers.iter().filter(pending).map(|peer| peer.id).collect(),
-            size: self.view.read(|view| view.size),
-        })
     }
 
     /// The term in which this peer leads with every entry of earlier terms applied, if it does.

@@ -79,7 +79,7 @@ impl Peer {
             if let Some(failure) = log.failure {
                 shared.or_fatal::<()>("read the log", Err(failure));
             }
-            self.on_ready(now, shared, ready, out);
+            self.on_ready(shared, ready, out);
         }
         if self.group.has_ready() {
             out.unfinished.push(self.region_id);
@@ -88,9 +88,9 @@ impl Peer {
         self.ask_membership(now.monotonic, out);
     }
 
-    fn on_ready(&mut self, now: Now, shared: &Shared, ready: Ready, out: &mut RoundOutput) {
+    fn on_ready(&mut self, shared: &Shared, ready: Ready, out: &mut RoundOutput) {
         if let Some(change) = ready.role_change {
-            self.on_role_change(now.monotonic, change);
+            self.on_role_change(change);
         }
         for message in &ready.messages {
             self.send(message, &mut out.messages);
@@ -204,7 +204,7 @@ impl Peer {
         out.applies.push((self.region_id, ApplyMail::Commit(committed)));
     }
 
-    fn on_role_change(&mut self, now: Instant, change: RoleChange) {
+    fn on_role_change(&mut self, change: RoleChange) {
         let (is_campaign, is_victory) =
             (change.role == raft::Role::Candidate, change.role == raft::Role::Leader);
         metrics::counter!(telemetry::names::RAFT_ELECTIONS).increment(u64::from(is_campaign));
@@ -223,8 +223,6 @@ impl Peer {
             self.drop_change();
             self.drop_proposed_split();
         }
-        self.reported_at = None;
-        self.next_look = self.next_look.min(now);
     }
 
     fn send(&self, message: &raft::Message, outbox: &mut Outbox) {

@@ -14,9 +14,8 @@ use bytes::Bytes;
 use engine::{KvEngine, LogEngine, mem::MemDisk};
 use raft::MessageBody;
 use store::{
-    AdminAction, AdminRequest, Config, Lane, PlacementClient, PlacementMessage, Ports, Proposal, ReadRequest,
-    RegionPicture, RegionReport, RequestContext, Responder, Result, Store, StoreMessage, Transport,
-    bootstrap,
+    AdminAction, AdminRequest, Config, Lane, LeadChanges, PlacementClient, PlacementMessage, Ports, Proposal,
+    ReadRequest, RegionPicture, RequestContext, Responder, Result, Store, StoreMessage, Transport, bootstrap,
 };
 use types::{
     Answer, ClusterId, Command, Index, Instant, KeyRange, Outcome, Pair, Peer, PeerId, PeerRole, Query,
@@ -105,10 +104,14 @@ impl Wire {
 pub(crate) struct Placement {
     /// Who leads the placement group, as each store has said: since the start of the cluster.
     pub(crate) leaders: Mutex<Vec<(Option<StoreId>, Option<Term>)>>,
+    /// What stores have said of the regions that they lead.
+    pub(crate) changes: Mutex<Vec<LeadChanges>>,
 }
 
 impl PlacementClient for Placement {
-    fn report(&self, _: Vec<RegionReport>) {}
+    fn report(&self, changes: LeadChanges) {
+        self.changes.lock().expect("no test panics here").push(changes);
+    }
 
     fn on_placement_leader(&self, leader: Option<StoreId>, led_here: Option<Term>) {
         self.leaders.lock().expect("no test panics here").push((leader, led_here));

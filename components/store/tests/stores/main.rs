@@ -4,6 +4,7 @@
 
 mod cluster;
 mod leases;
+mod reports;
 mod sizes;
 mod slow_kv;
 

@@ -191,11 +191,15 @@ impl Agent {
         }
     }
 
-    /// Regions that are led from here.
-    pub fn on_reports(&mut self, now: Now, reports: Vec<LeaderReport>, locals: &dyn Locals) {
-        for report in reports {
-            self.reports.add(now.monotonic, report, locals);
-        }
+    /// What has changed about the regions that are led from here.
+    pub fn on_leads(
+        &mut self,
+        leads: Vec<LeaderReport>,
+        leads_no_longer: Vec<RegionId>,
+        locals: &dyn Locals,
+    ) {
+        leads.into_iter().for_each(|report| self.reports.add(report, locals));
+        leads_no_longer.into_iter().for_each(|id| self.reports.remove(id));
     }
 
     /// The placement group's leader as this store's own peer of the group knows it; `led_here`: in which term it leads.
@@ -300,7 +304,7 @@ impl Agent {
         }
         let request_id = self.new_request_id();
         if self.reports.is_heartbeat_due(now.monotonic) {
-            self.load = load();
+            self.load = StoreLoad { leader_count: self.reports.lead_count() as u64, ..load() };
         }
         let mut lonely_peers = Vec::new();
         if self.lonely_at <= now.monotonic {

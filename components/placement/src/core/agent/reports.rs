@@ -1,4 +1,8 @@
 //! What this store tells the host: leaders as changes, itself every second, everything to a new host.
+//!
+//! A report says all that has changed since the last one that was acknowledged, so that it does not matter how many between
+//! the two were lost. One waits for its acknowledgement at a time; whatever changes meanwhile joins the next one. Its size
+//! and its cost follow from what has changed, never from how many regions are led here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,9 +11,7 @@ use types::{Instant, KeyRange, Region, RegionId, Term};
 use super::Locals;
 use crate::core::{
     directory::end_order,
-    limits::{
-        CALL_RETRY_AFTER, HEARTBEAT_INTERVAL, LEAD_FORGET_AFTER, REPORT_REGIONS_MAX, REPORT_RESEND_AFTER,
-    },
+    limits::{CALL_RETRY_AFTER, HEARTBEAT_INTERVAL, REPORT_REGIONS_MAX, REPORT_RESEND_AFTER},
     protocol::{LeaderReport, StoreReport},
     record::{StoreLoad, StoreRecord},
 };
@@ -17,15 +19,17 @@ use crate::core::{
 /// What is to be told, and what has been.
 #[derive(Debug, Default)]
 pub(super) struct Reports {
-    leads: BTreeMap<RegionId, Lead>,
+    leads: BTreeMap<RegionId, LeaderReport>,
     /// Leads that the host does not know as they are.
     changed: BTreeSet<RegionId>,
     /// Regions that were reported and are not led here any more.
     no_longer: BTreeSet<RegionId>,
     /// Descriptors that belong to those of leads.
     siblings: BTreeMap<RegionId, Region>,
-    /// The last report that was acknowledged.
+    /// The last report that was sent.
     number: u64,
+    /// The last report that was acknowledged.
+    acknowledged: u64,
     /// By the host of this term; zero: by none, so that the first report is a full one.
     placement_term: Term,
     is_full_wanted: bool,
@@ -35,12 +39,6 @@ pub(super) struct Reports {
     heartbeat_at: Instant,
 }
 
-#[derive(Debug)]
-struct Lead {
-    report: LeaderReport,
-    mentioned_at: Instant,
-}
-
 /// The report that waits to be acknowledged, and what it says: to be said again if it is not.
 #[derive(Debug)]
 struct Outstanding {
@@ -48,27 +46,40 @@ struct Outstanding {
     sent_at: Instant,
     is_full: bool,
     changed: Vec<RegionId>,
-    no_longer: BTreeSet<RegionId>,
+    no_longer: Vec<RegionId>,
     siblings: BTreeMap<RegionId, Region>,
 }
 
 impl Reports {
-    /// A region is led here.
-    pub(super) fn add(&mut self, now: Instant, mut report: LeaderReport, locals: &dyn Locals) {
+    /// A region is led here, and this is new of it.
+    pub(super) fn add(&mut self, mut report: LeaderReport, locals: &dyn Locals) {
         let id = report.region.id;
         self.no_longer.remove(&id);
         let known = self.leads.get(&id);
         if let Some(known) = known
-            && known.report.region.range != report.region.range
+            && known.region.range != report.region.range
         {
-            self.siblings.extend(siblings_in(&known.report.region.range, Some(id), locals));
+            self.siblings.extend(siblings_in(&known.region.range, Some(id), locals));
         }
         match known {
             // What the host has heard stays, so that a size that creeps becomes news.
-            Some(known) if !report.is_news_after(&known.report) => report.size = known.report.size,
+            Some(known) if !report.is_news_after(known) => report.size = known.size,
             Some(_) | None => drop(self.changed.insert(id)),
         }
-        self.leads.insert(id, Lead { report, mentioned_at: now });
+        self.leads.insert(id, report);
+    }
+
+    /// A region is not led here any more.
+    pub(super) fn remove(&mut self, id: RegionId) {
+        if self.leads.remove(&id).is_some() {
+            self.changed.remove(&id);
+            self.no_longer.insert(id);
+        }
+    }
+
+    /// How many regions are led here.
+    pub(super) fn lead_count(&self) -> usize {
+        self.leads.len()
     }
 
     /// The host lacks descriptors of these keys.
@@ -112,30 +123,28 @@ impl Reports {
         load: StoreLoad,
     ) -> StoreReport {
         self.take_back();
-        self.forget_unmentioned(now);
         let is_full = self.is_full_wanted || self.placement_term == Term(0);
         if is_full {
             self.changed.extend(self.leads.keys());
         }
-        let mut changed = Vec::new();
-        while changed.len() < REPORT_REGIONS_MAX
-            && let Some(id) = self.changed.pop_first()
-        {
-            changed.push(id);
+        let changed = take_first(&mut self.changed);
+        // What is said of a region as its leader need not be said twice.
+        self.siblings.retain(|id, _| changed.binary_search(id).is_err());
+        let mut siblings = std::mem::take(&mut self.siblings);
+        if let Some(next) = siblings.keys().nth(REPORT_REGIONS_MAX).copied() {
+            self.siblings = siblings.split_off(&next);
         }
-        let no_longer = std::mem::take(&mut self.no_longer);
-        let siblings = std::mem::take(&mut self.siblings);
+        let no_longer = take_first(&mut self.no_longer);
+        self.number += 1;
         let report = StoreReport {
             record,
-            number: self.number + 1,
+            number: self.number,
+            follows: self.acknowledged,
             is_full,
+            has_more: self.has_changes(),
             load,
-            leads: changed
-                .iter()
-                .filter_map(|id| self.leads.get(id))
-                .map(|lead| lead.report.clone())
-                .collect(),
-            leads_no_longer: no_longer.iter().copied().collect(),
+            leads: changed.iter().filter_map(|id| self.leads.get(id)).cloned().collect(),
+            leads_no_longer: no_longer.clone(),
             siblings: siblings.values().cloned().collect(),
             lonely_peers: Vec::new(),
         };
@@ -162,7 +171,7 @@ impl Reports {
         let Some(outstanding) = self.outstanding.take_if(|sent| sent.request_id == request_id) else {
             return;
         };
-        self.number = number;
+        self.acknowledged = number;
         self.retry_at = now;
         let is_new_host = placement_term != self.placement_term && !outstanding.is_full;
         self.placement_term = placement_term;
@@ -193,16 +202,17 @@ impl Reports {
     }
 
     fn has_news(&self) -> bool {
-        self.is_full_wanted
-            || !self.changed.is_empty()
-            || !self.no_longer.is_empty()
-            || !self.siblings.is_empty()
+        self.is_full_wanted || self.has_changes()
+    }
+
+    fn has_changes(&self) -> bool {
+        !self.changed.is_empty() || !self.no_longer.is_empty() || !self.siblings.is_empty()
     }
 
     /// What the outstanding report says has to be said again.
     fn take_back(&mut self) {
         let Some(outstanding) = self.outstanding.take() else { return };
-        self.changed.extend(outstanding.changed);
+        self.changed.extend(outstanding.changed.into_iter().filter(|id| self.leads.contains_key(id)));
         for id in outstanding.no_longer {
             if !self.leads.contains_key(&id) {
                 self.no_longer.insert(id);
@@ -211,19 +221,18 @@ impl Reports {
         for (id, region) in outstanding.siblings {
             self.siblings.entry(id).or_insert(region);
         }
-        self.changed.retain(|id| self.leads.contains_key(id));
     }
+}
 
-    fn forget_unmentioned(&mut self, now: Instant) {
-        let is_old = |lead: &Lead| now.since(lead.mentioned_at) >= LEAD_FORGET_AFTER;
-        let old: Vec<RegionId> =
-            self.leads.iter().filter(|(_, lead)| is_old(lead)).map(|(id, _)| *id).collect();
-        for id in old {
-            self.leads.remove(&id);
-            self.changed.remove(&id);
-            self.no_longer.insert(id);
-        }
+/// The first ids, as many as a report has room for.
+fn take_first(ids: &mut BTreeSet<RegionId>) -> Vec<RegionId> {
+    let mut taken = Vec::new();
+    while taken.len() < REPORT_REGIONS_MAX
+        && let Some(id) = ids.pop_first()
+    {
+        taken.push(id);
     }
+    taken
 }
 
 /// This store's descriptors of the keys that a region had, from their start as far as they go.

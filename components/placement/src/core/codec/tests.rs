@@ -111,7 +111,9 @@ fn requests_come_back() {
     let report = StoreReport {
         record: record(1),
         number: 3,
+        follows: 2,
         is_full: true,
+        has_more: true,
         load: StoreLoad { capacity_bytes: 1, available_bytes: 2, region_count: 3, leader_count: 4 },
         leads: vec![lead],
         leads_no_longer: vec![RegionId(8)],

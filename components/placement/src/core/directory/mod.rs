@@ -131,41 +131,52 @@ impl Directory {
     /// Nothing changes before [`Directory::commit`].
     #[must_use]
     pub fn plan(&self, rows_max: usize) -> Vec<Replacement> {
-        let by_start = Waiting::new(self.pending.values());
+        let waiting = Waiting::new(self.pending.values());
+        let mut holes = Holes::default();
         let mut planned: Vec<Replacement> = Vec::new();
         let mut taken = BTreeSet::new();
         let mut rows_count = 0;
-        for id in self.pending.keys() {
+        for (id, region) in &self.pending {
             if taken.contains(id) || rows_count >= rows_max {
                 continue;
             }
-            let Some(replacement) = self.tile(&self.pending[id], &by_start) else { continue };
-            let overlaps = replacement.removed.iter().any(|region| taken.contains(&region.id));
-            if overlaps {
+            let Some(tiles) = self.tile(region, &waiting, &mut holes) else { continue };
+            if tiles.removed.iter().any(|region| taken.contains(&region.id)) {
                 continue;
             }
-            taken.extend(replacement.removed.iter().chain(&replacement.added).map(|region| region.id));
-            rows_count += replacement.added.len();
-            planned.push(replacement);
+            taken.extend(tiles.removed.iter().chain(&tiles.added).map(|region| region.id));
+            rows_count += tiles.added.len();
+            planned.push(Replacement {
+                removed: tiles.removed.into_iter().cloned().collect(),
+                added: tiles.added.into_iter().cloned().collect(),
+            });
         }
         planned
     }
 
     /// The keys whose rows cannot give way yet, for want of descriptors, to those that wait among regions for which
-    /// `is_asked` holds.
+    /// `is_asked` holds: each once.
     #[must_use]
     pub fn untiled(&self, is_asked: impl Fn(&Region) -> bool) -> Vec<KeyRange> {
         if self.pending.is_empty() {
             return Vec::new();
         }
-        let by_start = Waiting::new(self.pending.values());
-        let untiled = self.pending.values().filter(|region| is_asked(region));
-        let untiled = untiled.filter(|region| self.tile(region, &by_start).is_none()).filter_map(|region| {
-            let rows: Vec<&Region> = self.scan(&region.range).collect();
-            let (first, last) = (rows.first()?, rows.last()?);
-            Some(KeyRange::new(first.range.start_key.clone(), last.range.end_key.clone()))
-        });
-        untiled.collect()
+        let waiting = Waiting::new(self.pending.values());
+        let mut holes = Holes::default();
+        let mut untiled: BTreeMap<Bytes, Bytes> = BTreeMap::new();
+        for region in self.pending.values().filter(|region| is_asked(region)) {
+            if self.tile(region, &waiting, &mut holes).is_some() {
+                continue;
+            }
+            let start_key = &self.find(&region.range.start_key).range.start_key;
+            // The empty end key is behind every other.
+            let last = self.last_row_of(&region.range);
+            let end_key = untiled.entry(start_key.clone()).or_insert_with(|| last.range.end_key.clone());
+            if end_order(&last.range.end_key, end_key).is_gt() {
+                *end_key = last.range.end_key.clone();
+            }
+        }
+        untiled.into_iter().map(|(start_key, end_key)| KeyRange::new(start_key, end_key)).collect()
     }
 
     /// Replacements have happened that were planned together.
@@ -218,14 +229,36 @@ impl Directory {
         is_own_newer && self.scan(&region.range).all(|row| is_newer(region, row))
     }
 
+    /// The row that holds the last keys of a range.
+    fn last_row_of(&self, range: &KeyRange) -> &Region {
+        let end = if range.end_key.is_empty() { Bound::Unbounded } else { Bound::Excluded(&range.end_key) };
+        self.rows
+            .range::<Bytes, _>((Bound::Unbounded, end))
+            .next_back()
+            .map(|(_, region)| region)
+            .expect("the rows tile the keyspace, so the first one starts at the empty key")
+    }
+
     /// The smallest replacement that begins with the rows that `region` overlaps, made of waiting descriptors alone:
     /// each of those rows must give way, for `region` overlaps it and is newer.
-    fn tile(&self, region: &Region, waiting: &Waiting<'_>) -> Option<Replacement> {
+    fn tile<'a>(
+        &'a self,
+        region: &Region,
+        waiting: &Waiting<'a>,
+        holes: &mut Holes<'a>,
+    ) -> Option<Tiles<'a>> {
+        let first = &self.find(&region.range.start_key).range.start_key;
+        if holes.0.contains(first) {
+            return None;
+        }
         let mut removed: Vec<&Region> = self.scan(&region.range).collect();
         let mut added: Vec<&Region> = Vec::new();
-        let mut cursor = removed.first()?.range.start_key.clone();
+        let mut cursor = first;
         loop {
-            let next = waiting.find(&cursor)?;
+            let Some(next) = waiting.find(cursor) else {
+                holes.0.insert(first);
+                return None;
+            };
             added.push(next);
             let covered = removed.last()?.range.end_key.clone();
             match end_order(&next.range.end_key, &covered) {
@@ -239,16 +272,13 @@ impl Directory {
                     }
                 }
             }
-            cursor = next.range.end_key.clone();
+            cursor = &next.range.end_key;
         }
         let is_one_row_each = added
             .iter()
             .all(|new| self.find_by_id(new.id).is_none_or(|row| removed.iter().any(|old| old.id == row.id)));
         let is_each_once = added.iter().map(|new| new.id).collect::<BTreeSet<_>>().len() == added.len();
-        (is_one_row_each && is_each_once).then(|| Replacement {
-            removed: removed.into_iter().cloned().collect(),
-            added: added.into_iter().cloned().collect(),
-        })
+        (is_one_row_each && is_each_once).then_some(Tiles { removed, added })
     }
 }
 
@@ -271,6 +301,17 @@ pub(super) fn end_order(left: &Bytes, right: &Bytes) -> Ordering {
         (false, false) => left.cmp(right),
     }
 }
+
+/// Rows that can give way, and what takes their place.
+struct Tiles<'a> {
+    removed: Vec<&'a Region>,
+    added: Vec<&'a Region>,
+}
+
+/// Where rows begin behind whose start waiting descriptors leave a hole: whatever else waits over the same row meets the
+/// same hole, so that a split into many parts is walked through once and not once for each part.
+#[derive(Default)]
+struct Holes<'a>(BTreeSet<&'a Bytes>);
 
 /// Waiting descriptors by start key; the newest of those that start together.
 struct Waiting<'a>(BTreeMap<&'a Bytes, &'a Region>);

@@ -255,3 +255,24 @@ fn random_histories_end_in_the_truth() {
         assert_eq!(directory.pending_count(), 0, "seed {seed}");
     }
 }
+
+/// A split into many parts of which some are not known yet: what waits is walked through once, and one replacement takes
+/// all of them when the last one has come, in whatever order they come.
+#[test]
+fn a_split_into_many_is_one_replacement() {
+    let count = 2_000_u64;
+    let key = |at: u64| if at == 0 || at == count { String::new() } else { format!("{at:05}") };
+    let part = |at: u64| region(2 + at, &key(at), &key(at + 1), count, 1);
+    let mut directory = first();
+    for at in (0..count).rev().filter(|at| *at != 7) {
+        assert_eq!(directory.offer(part(at)), Offer::Waiting);
+    }
+    assert_eq!(directory.plan(10), []);
+    assert_eq!(directory.untiled(|_| true), [KeyRange::ALL], "asked for once");
+    assert_eq!(directory.offer(part(7)), Offer::Waiting);
+    let planned = directory.plan(10);
+    assert_eq!(planned.len(), 1);
+    assert_eq!(planned[0].added.len(), 2_000);
+    directory.commit(&planned);
+    assert_eq!((directory.regions().len(), directory.pending_count()), (2_000, 0));
+}

@@ -92,9 +92,7 @@ impl Cluster {
                 is_full: self.number == 1,
                 load: self.load,
                 leads: leads.collect(),
-                leads_no_longer: Vec::new(),
-                siblings: Vec::new(),
-                lonely_peers: Vec::new(),
+                ..StoreReport::default()
             };
             self.bench.send(store.id.0, Request::Report(Box::new(report)));
             self.bench.settle(&mut self.group);
@@ -470,12 +468,9 @@ fn only_peers_that_were_removed_end() {
         let report = StoreReport {
             record: store.clone(),
             number: cluster.number,
-            is_full: false,
             load: cluster.load,
-            leads: Vec::new(),
-            leads_no_longer: Vec::new(),
-            siblings: Vec::new(),
             lonely_peers: vec![lonely],
+            ..StoreReport::default()
         };
         let id = cluster.bench.send(store.id.0, Request::Report(Box::new(report)));
         cluster.bench.settle(&mut cluster.group);

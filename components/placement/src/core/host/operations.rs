@@ -69,15 +69,17 @@ impl Serving {
         }
     }
 
-    /// Tells the goals of all running operations again: the region's leader may be a new one.
-    pub(super) fn repeat_goals(&mut self, now: Now, soft: &Soft, effects: &mut Vec<Effect>) {
+    /// Tells the goals of all running operations again, and to stop where one was given up: what was told may have been
+    /// lost, and the region's leader may be a new one.
+    pub(super) fn repeat_goals(&mut self, now: Now, soft: &mut Soft, effects: &mut Vec<Effect>) {
         if self.timers.repeat_goals_at > now.monotonic {
             return;
         }
         self.timers.on_goals_repeated(now);
         self.announce_again(soft, effects);
-        let region_ids: Vec<RegionId> =
-            self.operations.running().map(|operation| operation.region_id).collect();
+        soft.forget_stopped(now);
+        let running = self.operations.running().map(|operation| operation.region_id);
+        let region_ids: Vec<RegionId> = running.chain(soft.stopped()).collect();
         self.push_goals(now, &region_ids, soft, effects);
     }
 

@@ -17,6 +17,17 @@ use crate::core::{
     record::{StoreRecord, StoreState},
 };
 
+/// Where a report stands among those of its store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sequence {
+    /// It says what has changed since one that was taken.
+    Next,
+    /// A later one was taken already.
+    Late,
+    /// It says what has changed since one that this host never had.
+    Gap,
+}
+
 impl Serving {
     pub(super) fn on_report(
         &mut self,
@@ -26,13 +37,23 @@ impl Serving {
         soft: &mut Soft,
     ) -> Result<ReportAnswer, Error> {
         self.check_reporter(from, &report.record)?;
-        if !soft.is_live(now, from) {
+        let was_complete = soft.is_live(now, from) && soft.has_all_of(from);
+        self.refresh_row(&report.record);
+        let sequence = self.take_store_soft(now, from, &report, soft)?;
+        if !was_complete {
             // It may be what a region waits for.
             self.timers.schedule_soon(now);
         }
+        match sequence {
+            Sequence::Next => {}
+            // Newer ones have said what it says: only the address book is worth anything in the answer.
+            Sequence::Late => {
+                let is_full_wanted = soft.stores.get(&from).is_some_and(|store| store.is_full_wanted);
+                return Ok(ReportAnswer { number: report.number, ..self.news(is_full_wanted) });
+            }
+            Sequence::Gap => return Ok(ReportAnswer { number: report.number, ..self.news(true) }),
+        }
         metrics::counter!(names::PLACEMENT_REPORTS).increment(report.leads.len() as u64);
-        let is_in_sequence = self.take_store_soft(now, from, &report, soft);
-        self.refresh_row(&report.record);
         if report.is_full {
             soft.clear_leaders_on(from);
         }
@@ -70,7 +91,7 @@ impl Serving {
         Ok(ReportAnswer {
             placement_term: self.term,
             number: report.number,
-            is_full_wanted: is_full_wanted || !is_in_sequence,
+            is_full_wanted,
             goals,
             destroys,
             wanted,
@@ -142,26 +163,44 @@ impl Serving {
         Ok(())
     }
 
-    /// Whether the report follows on the one before, so that its changes are changes of what is known here.
-    fn take_store_soft(&self, now: Now, from: StoreId, report: &StoreReport, soft: &mut Soft) -> bool {
-        let known = soft.stores.get(&from);
-        let follows = known.is_some_and(|known| {
-            let is_next = report.number == known.report_number || report.number == known.report_number + 1;
-            known.incarnation == report.incarnation() && is_next
-        });
-        let was_wanted = known.is_some_and(|known| known.is_full_wanted);
-        soft.stores.insert(
-            from,
-            StoreSoft {
-                heard_at: now.monotonic,
-                heard_at_wall: now.wall,
-                load: report.load,
-                incarnation: report.incarnation(),
-                report_number: report.number,
-                is_full_wanted: was_wanted && !report.is_full,
+    /// Notes that a store was heard, and where its report stands among those that were taken.
+    fn take_store_soft(
+        &self,
+        now: Now,
+        from: StoreId,
+        report: &StoreReport,
+        soft: &mut Soft,
+    ) -> Result<Sequence, Error> {
+        let known = soft.stores.get(&from).copied();
+        if known.is_some_and(|known| known.incarnation > report.incarnation()) {
+            return Err(Error::Invalid(format!("store {from} has been started anew since")));
+        }
+        let known = known.filter(|known| known.incarnation == report.incarnation());
+        let last = known.map_or(0, |known| known.report_number);
+        let sequence = match known {
+            Some(_) if report.number <= last => Sequence::Late,
+            Some(_) if report.follows <= last => Sequence::Next,
+            Some(_) | None if report.is_full => Sequence::Next,
+            Some(_) | None => Sequence::Gap,
+        };
+        let is_taken = sequence == Sequence::Next;
+        let is_begun = report.is_full || known.is_some_and(|known| !known.is_complete);
+        let soft_of_store = StoreSoft {
+            heard_at: now.monotonic,
+            heard_at_wall: now.wall,
+            load: report.load,
+            incarnation: report.incarnation(),
+            report_number: if is_taken { report.number } else { last },
+            is_complete: match known {
+                Some(known) if !is_taken => known.is_complete,
+                Some(_) if is_begun => !report.has_more,
+                Some(_) => true,
+                None => is_taken && !report.has_more,
             },
-        );
-        follows || report.is_full
+            is_full_wanted: known.is_some_and(|known| known.is_full_wanted) && !(is_taken && report.is_full),
+        };
+        soft.stores.insert(from, soft_of_store);
+        Ok(sequence)
     }
 
     /// Queues a change of the store's row, if what it says of itself is not what the row says.

@@ -39,8 +39,10 @@ pub(super) struct StoreSoft {
     pub(super) heard_at_wall: WallTime,
     pub(super) load: StoreLoad,
     pub(super) incarnation: Incarnation,
-    /// The last report; the next one has the number behind it.
+    /// The last report that was taken.
     pub(super) report_number: u64,
+    /// Whether everything that it leads is known: not between the parts of a full report.
+    pub(super) is_complete: bool,
     /// Everything must be reported anew.
     pub(super) is_full_wanted: bool,
 }
@@ -74,7 +76,12 @@ impl Soft {
         is_over
             || records
                 .filter(|record| record.state != StoreState::Removed)
-                .all(|record| self.stores.contains_key(&record.id))
+                .all(|record| self.has_all_of(record.id))
+    }
+
+    /// Whether a store has said everything, up to its last report.
+    pub(super) fn has_all_of(&self, id: StoreId) -> bool {
+        self.stores.get(&id).is_some_and(|store| store.is_complete)
     }
 
     /// The store on which a region is led, as far as known.
@@ -139,10 +146,14 @@ impl Soft {
     /// An operation has ended.
     pub(super) fn end_operation(&mut self, now: Now, picture: &OperationPicture) {
         self.progress.remove(&picture.id);
-        self.stopped.retain(|_, (_, at)| now.monotonic.since(*at) < STOP_REPEAT);
         if picture.state != OperationState::Done && picture.leader.is_none() {
             self.stopped.insert(picture.region_id, (picture.id, now.monotonic));
         }
+    }
+
+    /// Regions whose changes were given up lately.
+    pub(super) fn stopped(&self) -> impl Iterator<Item = RegionId> {
+        self.stopped.keys().copied()
     }
 
     /// The change of a region's peers that was given up lately.
@@ -161,6 +172,11 @@ impl Soft {
             pending_peers: leader.map(|leader| leader.pending_peers.clone()).unwrap_or_default(),
             size: leader.map(|leader| leader.size).unwrap_or_default(),
         }
+    }
+
+    /// Forgets changes that were given up long ago.
+    pub(super) fn forget_stopped(&mut self, now: Now) {
+        self.stopped.retain(|_, (_, at)| now.monotonic.since(*at) < STOP_REPEAT);
     }
 
     /// A store's row with what is known of its present.

@@ -29,7 +29,7 @@ const VOTER_COUNT: u32 = 3;
 const CLUSTER_VERSION: u32 = 1;
 
 /// Rows of the directory that one transaction adds at the most: enough for any burst, small beside an entry.
-const DIRECTORY_ROWS_MAX: usize = 512;
+const DIRECTORY_ROWS_MAX: usize = 1_024;
 
 /// A transaction under way, or about to be.
 #[derive(Debug)]
