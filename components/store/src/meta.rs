@@ -38,7 +38,8 @@ impl Meta {
         self.ranges.read().find_overlap(range, except)
     }
 
-    /// Sets the keys of a region, replacing what it covered before. The placement group has no keys here.
+    /// Sets the keys of a region, replacing what it covered before. The placement group has no keys here. What the region
+    /// has reserved stays reserved: a change that it applies before its snapshot is in place says nothing about that.
     pub(crate) fn set(&self, region: &Region) {
         if region.id == RegionId::PLACEMENT {
             return;
@@ -70,14 +71,16 @@ impl Meta {
         is_free
     }
 
-    /// The snapshot is not put in place.
+    /// The snapshot is in place, or will not be.
     pub(crate) fn release(&self, id: RegionId) {
         self.ranges.write().reserved.remove(&id);
     }
 
     /// A region has no keys here any more.
     pub(crate) fn remove(&self, id: RegionId) {
-        self.ranges.write().remove(id);
+        let mut ranges = self.ranges.write();
+        ranges.reserved.remove(&id);
+        ranges.remove(id);
     }
 }
 
@@ -99,7 +102,6 @@ impl Ranges {
     }
 
     fn remove(&mut self, id: RegionId) {
-        self.reserved.remove(&id);
         if let Some(start_key) = self.start_keys.remove(&id) {
             self.by_key.remove(&start_key);
         }
@@ -180,7 +182,11 @@ mod tests {
         assert_eq!(meta.find_overlap(&KeyRange::new("x", ""), RegionId(4)), Some(RegionId(3)));
         meta.release(RegionId(3));
         assert!(meta.reserve(&region(4, "x", "z")));
+        meta.set(&region(4, "s", "t"));
+        assert!(!meta.reserve(&region(5, "y", "")), "a change that came first frees nothing");
         meta.set(&region(4, "x", "z"));
+        meta.release(RegionId(4));
+        assert!(meta.reserve(&region(5, "z", "")));
         assert_eq!(meta.find(b"y"), Some(RegionId(4)));
     }
 

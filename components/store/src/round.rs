@@ -279,8 +279,7 @@ impl RaftWorker {
         if !is_for_me {
             return self.drop_snapshot(received.files);
         }
-        // The records of a split and of a snapshot take effect in their order: the snapshot comes again.
-        if self.peers.get(&region_id).is_some_and(|peer| peer.splitting.is_some()) {
+        if self.peers.get(&region_id).is_some_and(|peer| !peer.can_take_snapshot()) {
             return self.drop_snapshot(received.files);
         }
         // Two snapshots may have been admitted while neither was there: the second one comes again, later.

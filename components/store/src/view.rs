@@ -43,8 +43,8 @@ pub(crate) struct ViewState {
     pub(crate) size: RegionSize,
     /// Until this index is applied no lease read is served: an entry up to it changes range, epoch or membership.
     pub(crate) lease_blocked_to: Index,
-    /// A snapshot is being put in place: the data is between two states.
-    pub(crate) is_installing: bool,
+    /// Until this index is applied a snapshot is being put in place: the data is between two states.
+    pub(crate) installing_to: Index,
 }
 
 /// A lease as a read worker checks it.
@@ -99,8 +99,13 @@ impl ViewState {
             applied: LogPosition::default(),
             size: RegionSize::default(),
             lease_blocked_to: Index::default(),
-            is_installing: false,
+            installing_to: Index::default(),
         }
+    }
+
+    /// Whether a snapshot is being put in place.
+    pub(crate) fn is_installing(&self) -> bool {
+        self.applied.index < self.installing_to
     }
 }
 

@@ -289,7 +289,6 @@ impl Applier {
         self.view.update(|view| {
             view.applied = self.state.position;
             view.size = self.state.size.estimate();
-            view.is_installing = false;
             if let Some(region) = &region {
                 view.region = Some(Arc::clone(region));
             }

@@ -33,6 +33,9 @@ impl ApplyWorker {
             applier.set_measured(size);
             self.effects.dirty.insert(region_id);
         }
+        // The keys are the region's now, and nobody else's reservation can have come between.
+        self.commit();
+        self.shared.meta.release(region_id);
         self.shared.router.upkeep.send(UpkeepMail::RecordApplied(Box::new(record)));
     }
 

@@ -67,6 +67,9 @@ impl RaftWorker {
     pub(crate) fn on_split_reached(&mut self, draft: SplitDraft) {
         let parent = draft.region.id;
         let Some(peer) = self.peers.get_mut(&parent) else { return };
+        if peer.has_undecided_snapshot() {
+            return self.shared.router.send_raft(parent, RaftMail::SplitReached(Box::new(draft)));
+        }
         // Behind a snapshot that was accepted meanwhile the applier begins anew.
         if peer.is_installing() || peer.group.truncated().index >= draft.position.index {
             return;

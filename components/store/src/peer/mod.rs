@@ -55,7 +55,7 @@ pub(crate) struct Peer {
     /// A snapshot whose data is here, on its way through Raft.
     received: Option<Box<ReceivedSnapshot>>,
     /// The record of a snapshot that is being made durable, and the Ready that carries it.
-    installing: Option<(u64, SnapshotInstall)>,
+    installing: Option<(Index, InstallStage)>,
     /// A split that the applier waits for.
     pub(crate) splitting: Option<PendingSplit>,
     /// Indexes of entries that change the region itself and are not applied yet.
@@ -76,6 +76,14 @@ pub(crate) struct Peer {
     pub(crate) is_touched: bool,
     /// When the worker's timers have this peer.
     pub(crate) scheduled: Instant,
+}
+
+/// A snapshot on its way from Raft's acceptance into the data.
+enum InstallStage {
+    /// Its record becomes durable with the Ready of this number.
+    Recording(u64, Box<SnapshotInstall>),
+    /// The applier has it.
+    Applying,
 }
 
 /// What a peer is made from.
@@ -188,6 +196,7 @@ impl Peer {
     pub(crate) fn on_applied(&mut self, now: Now, notice: AppliedNotice, out: &mut RoundOutput) {
         self.applied_term = notice.position.term;
         self.group.advance(now.monotonic, notice.position.index);
+        self.installing.take_if(|(index, _)| *index <= notice.position.index);
         self.on_split_applied(&notice);
         if let Some(region) = notice.region {
             self.tell_removed(&region, out);
@@ -248,7 +257,18 @@ impl Peer {
 
     /// Whether a snapshot is being put in place.
     pub(crate) fn is_installing(&self) -> bool {
-        self.installing.is_some() || self.view.read(|view| view.is_installing)
+        self.installing.is_some()
+    }
+
+    /// Whether another snapshot could be taken now: one after the other, and none while a split waits, for the effects of
+    /// their records enter the KV engine in the order of the records. What is not taken comes again.
+    pub(crate) fn can_take_snapshot(&self) -> bool {
+        self.received.is_none() && !self.is_installing() && self.splitting.is_none()
+    }
+
+    /// Whether a snapshot is here of which Raft has not said yet whether it is wanted.
+    pub(crate) fn has_undecided_snapshot(&self) -> bool {
+        self.received.is_some()
     }
 
     /// A wish of an operator or of placement.

@@ -5,7 +5,7 @@ use engine::{LifecycleChange, LifecycleRecord, LogBatch, LogEngine, LogWrite, Ra
 use raft::{LogReader, NotInMemory, Ready, RoleChange};
 use types::{Entry, Index, Instant, LogPosition, RegionId};
 
-use super::Peer;
+use super::{InstallStage, Peer};
 use crate::{
     limits::READIES_PER_ROUND_MAX,
     message::{ApplyMail, CommittedEntries, RaftEnvelope, SnapshotInstall, SnapshotMail},
@@ -140,7 +140,8 @@ impl Peer {
                 self.written_index = meta.position.index;
                 if let Some(install) = self.snapshot_record(shared, &meta) {
                     out.batch.records.push(install.record.clone());
-                    self.installing = Some((ready.number, install));
+                    let stage = InstallStage::Recording(ready.number, Box::new(install));
+                    self.installing = Some((meta.position.index, stage));
                 }
             }
             self.note_region_entries(&ready.entries);
@@ -161,7 +162,7 @@ impl Peer {
         assert_eq!(received.header.position, meta.position, "Raft accepts the snapshot that was stepped in");
         shared.or_fatal("flush before a snapshot", shared.kv.flush())?;
         let replaced_range = self.region.as_ref().map(|region| region.range.clone());
-        self.view.update(|view| view.is_installing = true);
+        self.view.update(|view| view.installing_to = meta.position.index);
         let record = LifecycleRecord {
             sequence: shared.next_record(),
             cause: None,
@@ -181,9 +182,7 @@ impl Peer {
     /// A snapshot that Raft did not want (it is behind the log, or from an old term): its data goes.
     fn drop_refused_snapshot(&mut self, shared: &Shared, out: &mut RoundOutput) {
         if let Some(received) = self.received.take() {
-            if self.installing.is_none() {
-                shared.meta.release(self.region_id);
-            }
+            shared.meta.release(self.region_id);
             tracing::debug!(index = received.header.position.index.0, "received snapshot is not needed");
             out.snapshots.push(SnapshotMail::Finished { files: received.files });
         }
@@ -192,8 +191,11 @@ impl Peer {
     /// A batch is durable.
     pub(crate) fn on_persisted(&mut self, now: Instant, number: u64, out: &mut RoundOutput) {
         self.group.on_persisted(now, number);
-        if let Some((_, install)) = self.installing.take_if(|(waits_for, _)| *waits_for <= number) {
-            out.applies.push((self.region_id, ApplyMail::Install(Box::new(install))));
+        if let Some((_, stage)) = &mut self.installing
+            && matches!(stage, InstallStage::Recording(waits_for, _) if *waits_for <= number)
+            && let InstallStage::Recording(_, install) = std::mem::replace(stage, InstallStage::Applying)
+        {
+            out.applies.push((self.region_id, ApplyMail::Install(install)));
         }
     }
 

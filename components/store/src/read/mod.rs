@@ -146,13 +146,13 @@ fn valid_lease(state: &ViewState, now: Now) -> Option<LeaseView> {
         && wall_gain_ms <= LEASE_WALL_GAIN_MAX_MS
         && lease.term == state.term
         && state.applied.index >= state.lease_blocked_to
-        && !state.is_installing;
+        && !state.is_installing();
     is_valid.then_some(lease)
 }
 
 /// Whether the read may be answered from a snapshot taken just before `now`; `false`: it needs a quorum after all.
 fn check_proof(state: &ViewState, read: &ConfirmedRead, now: Now) -> Result<bool> {
-    if state.is_installing {
+    if state.is_installing() {
         return Err(Error::ReadIndexNotReady(state.region_id));
     }
     let Some(region) = &state.region else { return Err(Error::NotInitialized(state.region_id)) };

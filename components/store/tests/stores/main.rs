@@ -7,6 +7,7 @@ mod leases;
 mod reports;
 mod sizes;
 mod slow_kv;
+mod snapshots;
 
 use std::time::Duration;
 

@@ -1,0 +1,57 @@
+//! Snapshots that come at awkward moments.
+
+use std::time::Duration;
+
+use store::{AdminAction, Lane, SnapshotMessage, StoreMessage};
+use types::{Outcome, StoreId};
+
+use crate::{FIRST, cluster::Cluster};
+
+const SECOND: StoreId = StoreId(1_001);
+const THIRD: StoreId = StoreId(1_002);
+
+fn put_many(cluster: &mut Cluster, leader: StoreId) {
+    for number in 0..200 {
+        assert_eq!(cluster.put(leader, ["a", "b", "c"][number % 3], "later"), Ok(Outcome::Done));
+    }
+    // Upkeep flushes, and the flush frees the log.
+    cluster.advance(Duration::from_secs(1));
+}
+
+fn header_count(cluster: &Cluster) -> usize {
+    let is_header = |message: &StoreMessage| matches!(message, StoreMessage::Snapshot(SnapshotMessage::Header(header)) if header.to.store_id == THIRD);
+    cluster.sent.iter().filter(|(lane, message)| *lane == Lane::Snapshot && is_header(message)).count()
+}
+
+/// Two leaders in succession send a snapshot, and the second is here before the first one's record is durable. If it took
+/// its place, the first one's record would stay without a mark, and the next start would put its older data in place.
+#[test]
+fn a_snapshot_waits_until_the_one_before_is_in_place() {
+    let mut cluster = Cluster::with_stores(3);
+    cluster.grow_to_three_voters();
+    cluster.cut(THIRD);
+    put_many(&mut cluster, FIRST);
+    cluster.sent.clear();
+    // Both leaders learn what the third store lacks before either of them sends it.
+    [FIRST, SECOND].into_iter().for_each(|store| cluster.hang(store, "snapshot"));
+    cluster.heal(THIRD);
+    cluster.advance(Duration::from_millis(300));
+    let target = cluster.region(FIRST).find_peer_on(SECOND).expect("a peer lives there");
+    assert_eq!(cluster.admin(FIRST, AdminAction::TransferLeader(target.id)), Ok(()));
+    cluster.advance(Duration::from_millis(300));
+    cluster.hang(THIRD, "log-writer");
+    cluster.resume(FIRST, "snapshot");
+    cluster.advance(Duration::from_millis(50));
+    assert_eq!(cluster.put(SECOND, "a", "2"), Ok(Outcome::Done));
+    cluster.resume(SECOND, "snapshot");
+    cluster.advance(Duration::from_millis(50));
+    assert_eq!(header_count(&cluster), 2);
+    cluster.resume(THIRD, "log-writer");
+    cluster.advance(Duration::from_secs(3));
+    assert_eq!(cluster.put(SECOND, "a", "3"), Ok(Outcome::Done));
+    cluster.advance(Duration::from_secs(1));
+    cluster.restart(THIRD);
+    cluster.advance(Duration::from_secs(3));
+    assert_eq!(cluster.stored(THIRD, "a").as_deref(), Some(b"3".as_slice()));
+    assert_eq!(cluster.stored(THIRD, "c").as_deref(), Some(b"later".as_slice()));
+}
