@@ -1,8 +1,9 @@
 //! What must hold at every moment, and what must hold at the end.
 //!
-//! After every event the peers of the store at which it happened are looked at: who leads, who holds a lease, what was
-//! applied. Every `PICTURE_EVENTS` events, and around each start of a store, the whole catalogue of [`check::cluster`]
-//! sees a full picture, with what is on the disks and a digest of the data.
+//! After every round of an actor the peers of its store are looked at: who leads, who holds a lease, what was applied.
+//! Every `PICTURE_EVENTS` events, and around each start of a store, the whole catalogue of [`check::cluster`] sees a full
+//! picture, with what is on the disks and a digest of the data. Where there are many regions both are done less often, in
+//! proportion, so that a run does not spend its time with looking.
 
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
@@ -15,8 +16,12 @@ use crate::{
     world::{HostId, World},
 };
 
-/// Events between two full pictures.
+/// Events between two full pictures of a few regions.
 const PICTURE_EVENTS: u64 = 50;
+
+/// So many regions of a store are looked at after every round of its actors, and three times as many peers of the cluster
+/// in every full picture; of more, less often.
+const REGIONS_EACH: u64 = 16;
 
 /// What was found wrong.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +40,19 @@ pub enum Violation {
         one: PeerId,
         /// Another.
         other: PeerId,
+    },
+    /// The first term of a region was led in two runs of a store: whoever leads it without an election does so only in
+    /// the run that first applied the split.
+    #[error("region {region_id}: peer {peer} leads the first term in run {other}, and led it in run {one}")]
+    FirstTermAgain {
+        /// The region.
+        region_id: RegionId,
+        /// The leader.
+        peer: PeerId,
+        /// The run of its store in which it led.
+        one: u64,
+        /// The one in which it leads.
+        other: u64,
     },
     /// Two leases are valid at once, in true time.
     #[error("region {region_id}: peers {one} and {other} both hold a lease")]
@@ -82,6 +100,9 @@ pub enum Violation {
         /// What the stores looked like.
         pictures: String,
     },
+    /// What an operator was answered does not fit what happened.
+    #[error("the operator was misinformed: {0}")]
+    Misinformed(String),
     /// Timestamps went back.
     #[error("timestamp {after} was given after {before} had been received")]
     TimestampWentBack {
@@ -100,12 +121,17 @@ pub enum Violation {
 pub struct Checks {
     catalogue: cluster::Checker,
     leaders: BTreeMap<(RegionId, Term), PeerId>,
+    /// The run of the store in which somebody leads a region's first term.
+    first_runs: BTreeMap<RegionId, u64>,
     /// What was applied at each index that somebody was seen at.
     applied: BTreeMap<(RegionId, Index), LogPosition>,
     /// The peer of each region that was seen last on each host.
     homes: BTreeMap<(HostId, RegionId), PeerId>,
     return_count: u64,
     event_count: u64,
+    next_picture: u64,
+    /// How many rounds of each host pass before its peers are looked at again.
+    pauses: BTreeMap<HostId, u64>,
 }
 
 impl Checks {
@@ -130,29 +156,48 @@ impl Checks {
     /// A process has started: nothing that was durable may have gone back.
     pub fn on_start(&mut self, world: &World, host: HostId) -> Result<(), Violation> {
         self.look(world)?;
-        self.after_event(world, host)
+        self.look_at(world, host)
     }
 
-    /// Something has happened at a host.
-    pub fn after_event(&mut self, world: &World, host: HostId) -> Result<(), Violation> {
-        if let Some(store) = world.store(host) {
-            for peer in store.regions() {
-                self.check_position(&peer)?;
-                self.check_leader(&peer)?;
-                check_lease(world, host, &peer)?;
-                let known = self.homes.insert((host, peer.id), peer.peer.id);
-                self.return_count += u64::from(known.is_some_and(|known| known != peer.peer.id));
-            }
+    /// A round of an actor has happened at a host.
+    pub fn after_round(&mut self, world: &World, host: HostId) -> Result<(), Violation> {
+        let pause = self.pauses.entry(host).or_default();
+        if *pause > 0 {
+            *pause -= 1;
+        } else {
+            self.look_at(world, host)?;
         }
+        self.after_event(world)
+    }
+
+    /// Something has happened.
+    pub fn after_event(&mut self, world: &World) -> Result<(), Violation> {
         self.event_count += 1;
-        if self.event_count.is_multiple_of(PICTURE_EVENTS) { self.look(world) } else { Ok(()) }
+        if self.event_count >= self.next_picture { self.look(world) } else { Ok(()) }
+    }
+
+    fn look_at(&mut self, world: &World, host: HostId) -> Result<(), Violation> {
+        let Some(store) = world.store(host) else { return Ok(()) };
+        let peers = store.regions();
+        self.pauses.insert(host, peers.len() as u64 / REGIONS_EACH);
+        for peer in peers {
+            self.check_position(&peer)?;
+            self.check_leader(&peer, world.generation(host))?;
+            check_lease(world, host, &peer)?;
+            let known = self.homes.insert((host, peer.id), peer.peer.id);
+            self.return_count += u64::from(known.is_some_and(|known| known != peer.peer.id));
+        }
+        Ok(())
     }
 
     /// The whole catalogue.
     pub fn look(&mut self, world: &World) -> Result<(), Violation> {
         let now = picture::instant(world.now());
+        let picture = picture::of_cluster(world);
+        let peer_count = picture.stores.iter().map(|store| store.peers.len() as u64).sum::<u64>();
+        self.next_picture = self.event_count + PICTURE_EVENTS * (1 + peer_count / (3 * REGIONS_EACH));
         self.catalogue
-            .observe(now, &picture::of_cluster(world))
+            .observe(now, &picture)
             .map_err(|violation| Violation::Invariant(Box::new(violation), show(world)))
     }
 
@@ -166,7 +211,7 @@ impl Checks {
         Ok(())
     }
 
-    fn check_leader(&mut self, peer: &RegionPicture) -> Result<(), Violation> {
+    fn check_leader(&mut self, peer: &RegionPicture, run: u64) -> Result<(), Violation> {
         let me = peer.peer.id;
         if !picture::is_leader(peer) {
             return Ok(());
@@ -175,6 +220,12 @@ impl Checks {
         let known = *self.leaders.entry((region_id, term)).or_insert(me);
         if known != me {
             return Err(Violation::TwoLeaders { region_id, term, one: known, other: me });
+        }
+        if term == Term::FIRST {
+            let one = *self.first_runs.entry(region_id).or_insert(run);
+            if one != run {
+                return Err(Violation::FirstTermAgain { region_id, peer: me, one, other: run });
+            }
         }
         Ok(())
     }
@@ -196,10 +247,11 @@ pub fn unsettled(world: &World) -> Option<String> {
     if let Err(violation) = cluster::check_settled(picture::instant(world.now()), &picture) {
         return Some(violation.to_string());
     }
-    for region_id in [RegionId::PLACEMENT, RegionId::FIRST] {
-        let peers = picture.stores.iter().flat_map(|store| &store.peers);
-        let digests: Vec<_> =
-            peers.filter(|peer| peer.region_id == region_id).map(|peer| peer.digest).collect();
+    let mut digests_of: BTreeMap<RegionId, Vec<_>> = BTreeMap::new();
+    for peer in picture.stores.iter().flat_map(|store| &store.peers) {
+        digests_of.entry(peer.region_id).or_default().push(peer.digest);
+    }
+    for (region_id, digests) in digests_of {
         if digests.len() < 3 {
             return Some(format!("region {region_id} has {} peers", digests.len()));
         }

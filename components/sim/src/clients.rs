@@ -69,12 +69,13 @@ struct Running {
     recorded: Vec<(Bytes, history::Call)>,
 }
 
-#[derive(Clone, Copy)]
 enum OpenCall {
     /// To the region's leader, as far as known.
     Request(PartId),
     /// To any store's placement.
     LookUp(PartId),
+    /// To any store's placement, for the region that holds the keys before this one.
+    LookUpBefore(PartId, Bytes),
 }
 
 enum Reminder {
@@ -179,7 +180,7 @@ impl Clients {
                     let result = Err(CallError::Unanswered("its time has passed".to_owned()));
                     self.feed(world, at, Event::Answer { part, result });
                 }
-                Some(OpenCall::LookUp(part)) => {
+                Some(OpenCall::LookUp(part) | OpenCall::LookUpBefore(part, _)) => {
                     let result = Err("its time has passed".to_owned());
                     self.feed(world, at, Event::LookedUp { part, result });
                 }
@@ -196,7 +197,10 @@ impl Clients {
                 let result = reply_of(answered.body);
                 self.feed(world, at, Event::Answer { part, result });
             }
-            Some(OpenCall::LookUp(part)) => {
+            Some(OpenCall::LookUpBefore(part, end)) if begins_at(&answered.body, &end) => {
+                self.look_up(world, at, PlacementCall::GetPrevRegion { key: end }, OpenCall::LookUp(part));
+            }
+            Some(OpenCall::LookUp(part) | OpenCall::LookUpBefore(part, _)) => {
                 let result = learn(&mut client.cache, answered.body);
                 self.feed(world, at, Event::LookedUp { part, result });
             }
@@ -243,10 +247,19 @@ impl Clients {
             92..95 => Work::BatchGet { keys: self.draw_keys() },
             95..97 => Work::BatchDelete { keys: self.draw_keys() },
             _ => {
-                let is_reverse = self.rng.happens(500);
-                Work::Scan(Scan { range: KeyRange::ALL, limit: 1_000, is_key_only: false, is_reverse })
+                let (range, is_reverse) = (self.draw_range(), self.rng.happens(500));
+                Work::Scan(Scan { range, limit: 1_000, is_key_only: false, is_reverse })
             }
         }
+    }
+
+    /// All keys, or those from one to another.
+    fn draw_range(&mut self) -> KeyRange {
+        let [one, other] = [(); 2].map(|()| self.rng.below(self.workload.key_count));
+        if one == other {
+            return KeyRange::ALL;
+        }
+        KeyRange { start_key: key(one.min(other)), end_key: key(one.max(other)) }
     }
 
     /// Two or three different keys.
@@ -273,7 +286,10 @@ impl Clients {
         let mut actions = Vec::new();
         running.operation.step(instant(world.now()), &mut client.cache, event, &mut actions);
         for action in actions {
-            self.carry_out(world, at, action);
+            // An action may have ended the operation, and with it the other parts.
+            if self.clients[at].running.is_some() {
+                self.carry_out(world, at, action);
+            }
         }
         debug_assert!({
             self.clients[at].cache.check_invariants();
@@ -305,18 +321,36 @@ impl Clients {
                 if client.cache.is_newer(&position, newer_than) {
                     return self.feed(world, at, Event::LookedUp { part, result: Ok(()) });
                 }
-                let host = HostId(self.rng.place(world.hosts().count()));
-                let body = CallBody::Placement(question(position));
-                client.send(world, host, body, OpenCall::LookUp(part), LOOK_UP_TIMEOUT);
+                let (question, open) = match position {
+                    Position::At(key) => (PlacementCall::GetRegion { key }, OpenCall::LookUp(part)),
+                    // No key of a client is as high as this one: it lies in the last region.
+                    Position::Before(end) if end.is_empty() => (
+                        PlacementCall::GetRegion { key: Bytes::from_static(&[0xff]) },
+                        OpenCall::LookUp(part),
+                    ),
+                    Position::Before(end) => {
+                        let question = PlacementCall::GetRegion { key: end.clone() };
+                        (question, OpenCall::LookUpBefore(part, end))
+                    }
+                };
+                self.look_up(world, at, question, open);
             }
             Action::Wait { part, until } => client.remind(world, Moment(until.0), Reminder::Wake(part)),
             Action::Finish(result) => self.finish(world, at, result),
         }
     }
 
+    fn look_up(&mut self, world: &mut World, at: usize, question: PlacementCall, open: OpenCall) {
+        let host = HostId(self.rng.place(world.hosts().count()));
+        self.clients[at].send(world, host, CallBody::Placement(question), open, LOOK_UP_TIMEOUT);
+    }
+
     fn finish(&mut self, world: &mut World, at: usize, result: client::Result<Reply>) {
         let client = &mut self.clients[at];
         let Some(running) = client.running.take() else { return };
+        // What its parts still wait for is nothing to the next operation.
+        client.open_calls.clear();
+        client.reminders.clear();
         world.note(format_args!("client {at} ends {:?}: {result:?}", running.work));
         self.finished_count += 1;
         let outcome = match &result {
@@ -410,11 +444,12 @@ fn call_error(error: store::Error) -> CallError {
     })
 }
 
-fn question(position: Position) -> PlacementCall {
-    match position {
-        Position::At(key) => PlacementCall::GetRegion { key },
-        Position::Before(key) => PlacementCall::GetPrevRegion { key },
-    }
+/// Whether placement's answer is a region that begins at a key.
+fn begins_at(body: &AnswerBody, key: &Bytes) -> bool {
+    matches!(
+        body,
+        AnswerBody::Placement(Ok(PlacementAnswer::Region(Some(route)))) if route.region.range.start_key == *key
+    )
 }
 
 /// Puts what placement said into the cache.
@@ -449,8 +484,11 @@ fn recorded_operations(work: &Work, key_count: u64) -> Vec<(Bytes, history::Oper
         }
         Work::Get { key } => vec![(key.clone(), history::Operation::Get)],
         Work::BatchGet { keys } => keys.iter().map(|key| (key.clone(), history::Operation::Get)).collect(),
-        // Every scan is over all keys.
-        Work::Scan(_) => (0..key_count).map(|number| (key(number), history::Operation::Get)).collect(),
+        Work::Scan(scan) => (0..key_count)
+            .map(key)
+            .filter(|key| scan.range.contains_key(key))
+            .map(|key| (key, history::Operation::Get))
+            .collect(),
         Work::KeyTtl { .. } | Work::Checksum { .. } | Work::DeleteRange { .. } => Vec::new(),
     }
 }
@@ -470,7 +508,8 @@ fn recorded_outcome(key: &Bytes, reply: &Reply) -> history::Outcome {
     }
 }
 
-fn key(number: u64) -> Bytes {
+/// The key of a number below a hundred: their order is that of the numbers.
+pub(crate) fn key(number: u64) -> Bytes {
     Bytes::from(format!("key-{number:02}"))
 }
 

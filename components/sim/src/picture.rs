@@ -1,12 +1,12 @@
 //! What the checkers see of a cluster: views of the stores, and what their disks hold.
 
-use std::{ops::ControlFlow, time::Duration};
+use std::{collections::BTreeMap, ops::ControlFlow, time::Duration};
 
 use check::cluster::{ClusterPicture, LogPicture, PeerPicture, StorePicture};
 use engine::{KvSnapshot, RaftState};
 use kv::keys;
 use store::RegionPicture;
-use types::{HardState, Index, Instant, RegionId};
+use types::{HardState, Index, Instant, Region, RegionId};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::world::{HostId, Moment, World};
@@ -41,10 +41,10 @@ pub(crate) fn lease_until(world: &World, host: HostId, peer: &RegionPicture) -> 
 fn of_store(world: &World, host: HostId) -> Option<StorePicture> {
     let store = world.store(host)?;
     let (log, kv) = world.engines(host)?;
-    let states = log.raft_states().ok()?;
+    let states: BTreeMap<RegionId, RaftState> = log.raft_states().ok()?.into_iter().collect();
     let snapshot = kv.snapshot();
     let peers = store.regions().into_iter().map(|peer| {
-        let state = states.iter().find(|(region_id, _)| *region_id == peer.id).map(|(_, state)| state);
+        let state = states.get(&peer.id);
         of_peer(world, host, peer, state, &*snapshot)
     });
     let ident = store.ident();
@@ -64,7 +64,6 @@ fn of_peer(
     data: &dyn KvSnapshot,
 ) -> PeerPicture {
     let lease_until = lease_until(world, host, &peer).map(instant);
-    let has_data = peer.region.is_some();
     PeerPicture {
         region_id: peer.id,
         peer_id: peer.peer.id,
@@ -73,7 +72,7 @@ fn of_peer(
         commit_index: peer.commit_index,
         applied: peer.applied,
         lease_until,
-        digest: if has_data { digest(peer.id, data) } else { None },
+        digest: peer.region.as_ref().and_then(|region| digest(region, data)),
         is_quarantined: false,
         log: state.and_then(|state| log_picture(&peer, state)),
         descriptor: peer.region.map(|region| (*region).clone()),
@@ -101,8 +100,8 @@ fn log_picture(peer: &RegionPicture, state: &RaftState) -> Option<LogPicture> {
 }
 
 /// A digest of a region's replicated data; none of what a dead engine shows, whose store is about to stop.
-fn digest(region_id: RegionId, data: &dyn KvSnapshot) -> Option<u128> {
-    let (start_key, end_key) = keys::replicated_range(region_id, &types::KeyRange::ALL);
+fn digest(region: &Region, data: &dyn KvSnapshot) -> Option<u128> {
+    let (start_key, end_key) = keys::replicated_range(region.id, &region.range);
     let mut hasher = Xxh3::new();
     let scanned = data.scan(&start_key, &end_key, false, &mut |key, value| {
         hasher.update(&(key.len() as u64).to_le_bytes());

@@ -21,7 +21,7 @@ const NEXT: u64 = 0;
 enum Kind {
     /// One process is killed.
     Crash,
-    /// The process that leads the client region is killed.
+    /// The process that leads some region is killed.
     CrashLeader,
     /// One machine loses power.
     PowerLoss,
@@ -35,7 +35,7 @@ enum Kind {
     Halves,
     /// One machine cannot reach the others, or cannot hear them.
     OneWay,
-    /// The leader of the client region is cut off from the other stores, and not from clients.
+    /// The leader of some region is cut off from the other stores, and not from clients.
     IsolateLeader,
     /// Somebody who does not lead is cut off for long, so that it needs a snapshot afterwards.
     Lag,
@@ -57,10 +57,12 @@ enum Kind {
     Transfer,
     /// An operator moves a region to other stores.
     Move,
+    /// An operator splits a region, or asks for what cannot be.
+    Split,
 }
 
 /// Every kind with its usual weight.
-const KINDS: [(Kind, u64); 19] = [
+const KINDS: [(Kind, u64); 20] = [
     (Kind::Crash, 10),
     (Kind::CrashLeader, 8),
     (Kind::PowerLoss, 10),
@@ -80,6 +82,7 @@ const KINDS: [(Kind, u64); 19] = [
     (Kind::FailDisk, 3),
     (Kind::Transfer, 10),
     (Kind::Move, 8),
+    (Kind::Split, 12),
 ];
 
 /// What ends a fault.
@@ -223,14 +226,9 @@ impl Plan {
                 let fault = self.rng.pick(&faults);
                 world.fail_disk(self.any(world), fault);
             }
-            Kind::Transfer => {
-                let region = if self.rng.happens(800) { RegionId::FIRST } else { RegionId::PLACEMENT };
-                operator.transfer(world, region);
-            }
-            Kind::Move => {
-                let region = if self.rng.happens(800) { RegionId::FIRST } else { RegionId::PLACEMENT };
-                operator.move_peer(world, region);
-            }
+            Kind::Transfer => operator.transfer(world, self.region(world)),
+            Kind::Move => operator.move_peer(world, self.region(world)),
+            Kind::Split => operator.split(world),
         }
     }
 
@@ -285,7 +283,8 @@ impl Plan {
             | Kind::FullDisk
             | Kind::FailDisk
             | Kind::Transfer
-            | Kind::Move => {
+            | Kind::Move
+            | Kind::Split => {
                 let leader = self.leader(world);
                 let followers: Vec<_> = without(leader).collect();
                 let one = self.rng.pick(&followers);
@@ -334,9 +333,20 @@ impl Plan {
         self.rng.pick(&hosts)
     }
 
-    /// The leader of the client region; if there is none, anyone.
+    /// Mostly a region with keys, and now and then placement's own.
+    fn region(&mut self, world: &World) -> RegionId {
+        if self.rng.happens(800) { self.client_region(world) } else { RegionId::PLACEMENT }
+    }
+
+    fn client_region(&mut self, world: &World) -> RegionId {
+        let regions = world.client_regions();
+        if regions.is_empty() { RegionId::FIRST } else { self.rng.pick(&regions) }
+    }
+
+    /// The leader of a region with keys; if there is none, anyone.
     fn leader(&mut self, world: &World) -> HostId {
-        world.leader_of(RegionId::FIRST).map_or_else(|| self.any(world), |(host, _)| host)
+        let region = self.client_region(world);
+        world.leader_of(region).map_or_else(|| self.any(world), |(host, _)| host)
     }
 
     /// Mostly short, so that the process is back while elections still go on.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use crate::{
     checks::{self, Checks, Violation},
     clients::{Clients, Workload},
-    operator::Operator,
+    operator::{Operator, REGIONS_MAX},
     plan::Plan,
     world::{Alarm, Moment, Rng, Step, Trace, World, network::Site},
 };
@@ -55,6 +55,12 @@ pub struct Totals {
     pub transfers: u64,
     /// Moves of regions to other stores that began.
     pub moves: u64,
+    /// Splits of regions that were done.
+    pub splits: u64,
+    /// Splits that were asked for again.
+    pub repeats: u64,
+    /// Regions with keys at the end.
+    pub regions: u64,
     /// Regions that came back to a store that they had left, under a new peer id.
     pub returns: u64,
     /// Snapshots that were received whole.
@@ -104,12 +110,15 @@ pub fn run(seed: u64, goal: Goal, is_trace_kept: bool) -> Report {
     let host_count = if rng.happens(750) { 3 } else { 5 };
     let workload = Workload::of_run(&mut rng);
     let config = draw_config(&mut rng);
+    let region_count = draw_region_count(&mut rng);
     let mut world = World::new(seed, host_count, config.clone(), Trace::new(is_trace_kept));
-    world.note(format_args!("seed {seed}: {host_count} machines, {workload:?}, {config:?}"));
+    world.note(format_args!(
+        "seed {seed}: {host_count} machines, {region_count} regions, {workload:?}, {config:?}"
+    ));
     let mut run = Run {
         world,
         clients: Clients::new(seed, workload),
-        operator: Operator::new(seed),
+        operator: Operator::new(seed, workload.key_count, region_count),
         plan: Plan::new(seed, workload.client_count),
         checks: Checks::new(),
         steps: 0,
@@ -140,6 +149,16 @@ fn draw_config(rng: &mut Rng) -> store::Config {
     }
 }
 
+/// With how many regions a run begins: mostly with the one that a cluster has, now and then with many.
+fn draw_region_count(rng: &mut Rng) -> usize {
+    if rng.happens(880) {
+        return 1;
+    }
+    // Each order of magnitude as likely as any other.
+    let at_most: usize = 1 << rng.between(2, 8);
+    (at_most / 2 + rng.place(at_most / 2)).min(REGIONS_MAX)
+}
+
 impl Run {
     fn play(&mut self, goal: Goal, time: &mut Duration) -> Result<(), Violation> {
         self.operator.begin(&mut self.world);
@@ -156,6 +175,7 @@ impl Run {
         *time = self.world.now().since(Moment::ZERO);
         // 2. No faults: the cluster recovers, and serves everyone.
         self.plan.end();
+        self.operator.end_divisions();
         self.world.calm();
         self.world.note(format_args!("calm"));
         let served_before = self.clients.served_counts();
@@ -170,6 +190,7 @@ impl Run {
         let deadline = self.world.now() + CONVERGENCE_MAX;
         self.advance(deadline, |run| run.clients.are_idle() && checks::unsettled(&run.world).is_none())?;
         self.checks.at_end(&self.world)?;
+        self.operator.check_splits(&self.world)?;
         // 4. What clients saw can be explained.
         self.clients.history().check().map_err(|violation| Violation::History(Box::new(violation)))?;
         Ok(())
@@ -188,7 +209,8 @@ impl Run {
             let Some(step) = self.world.step(end) else { return Ok(is_reached(self)) };
             self.steps += 1;
             match step {
-                Step::Host(host) => self.checks.after_event(&self.world, host)?,
+                Step::Host(host) => self.checks.after_round(&self.world, host)?,
+                Step::Still(_) => self.checks.after_event(&self.world)?,
                 Step::Started(host) => self.checks.on_start(&self.world, host)?,
                 Step::GaveUp(host, reason) => return Err(Violation::GaveUp { host, reason }),
                 Step::Answer(answered) => match answered.to {
@@ -219,6 +241,9 @@ impl Run {
             partitions: self.plan.partition_count,
             transfers: self.operator.transfer_count,
             moves: self.operator.move_count,
+            splits: self.operator.split_count(),
+            repeats: self.operator.repeat_count(),
+            regions: self.world.client_regions().len() as u64,
             returns: self.checks.return_count(),
             snapshots: counters.snapshots,
             elections: self.checks.election_count(),
@@ -231,7 +256,7 @@ impl Run {
 
 impl Totals {
     /// The names of the columns of [`Totals`]' display.
-    pub const HEADER: &str = "   time    steps    ops     ok faults crash power pause  part trans moves retur  snap elect    ts  stop";
+    pub const HEADER: &str = "   time    steps    ops     ok faults crash power pause  part trans moves split again  regs retur  snap elect    ts  stop";
 
     /// Adds another run's.
     pub fn add(&mut self, other: &Totals) {
@@ -246,6 +271,9 @@ impl Totals {
         self.partitions += other.partitions;
         self.transfers += other.transfers;
         self.moves += other.moves;
+        self.splits += other.splits;
+        self.repeats += other.repeats;
+        self.regions += other.regions;
         self.returns += other.returns;
         self.snapshots += other.snapshots;
         self.elections += other.elections;
@@ -261,7 +289,7 @@ impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:6.1}s {:8} {:6} {:6} {:6} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5}",
+            "{:6.1}s {:8} {:6} {:6} {:6} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5}",
             self.time.as_secs_f64(),
             self.steps,
             self.operations,
@@ -273,6 +301,9 @@ impl fmt::Display for Totals {
             self.partitions,
             self.transfers,
             self.moves,
+            self.splits,
+            self.repeats,
+            self.regions,
             self.returns,
             self.snapshots,
             self.elections,

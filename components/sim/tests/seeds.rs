@@ -29,6 +29,9 @@ fn a_hundred_seeds_hold() {
     assert!(totals.partitions > 0);
     assert!(totals.transfers > 0);
     assert!(totals.moves > 0);
+    assert!(totals.splits > 0);
+    assert!(totals.repeats > 0);
+    assert!(totals.regions > 400, "some runs begin with many regions");
     assert!(totals.returns > 0);
     assert!(totals.snapshots > 0);
     assert!(totals.timestamps > 0);

@@ -19,7 +19,12 @@ mod summary;
 mod time;
 mod trace;
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 use engine::{KvEngine, LogEngine};
 use placement::StoreRecord;
@@ -74,6 +79,8 @@ pub struct World {
 pub enum Step {
     /// Something at a host, of which only checks want to know.
     Host(HostId),
+    /// Something at a host that changes none of its peers: an actor looks into its mailbox, a message arrives.
+    Still(HostId),
     /// A client or an operator is answered.
     Answer(Answered),
     /// A reminder is due.
@@ -155,6 +162,14 @@ impl World {
         let leaders =
             pictures.filter(|(_, picture)| picture.leader.is_some_and(|leader| leader.id == picture.peer.id));
         leaders.max_by_key(|(_, picture)| picture.term)
+    }
+
+    /// The regions with keys of which some running store has a peer with data, in order of id.
+    #[must_use]
+    pub fn client_regions(&self) -> Vec<RegionId> {
+        let pictures = self.hosts().filter_map(|host| self.store(host)).flat_map(|store| store.regions());
+        let with_keys = pictures.filter(|peer| peer.id != RegionId::PLACEMENT && peer.region.is_some());
+        with_keys.map(|peer| peer.id).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// What the running process of a machine reads and writes.
@@ -268,8 +283,9 @@ impl World {
     fn at_host(&mut self, id: HostId, event: HostEvent) -> Step {
         if let Some(pause) = &mut self.hosts[id.0].pause {
             pause.held.push(event);
-            return Step::Host(id);
+            return Step::Still(id);
         }
+        let is_round = matches!(event, HostEvent::Round { .. });
         match event {
             HostEvent::Look { generation, ticket } => self.look(id, generation, ticket),
             HostEvent::Round { generation, ticket } => self.round(id, generation, ticket),
@@ -283,7 +299,8 @@ impl World {
             }
             HostEvent::Call(call) => self.arrive(id, *call),
         }
-        self.settle(id)
+        let step = self.settle(id);
+        if !is_round && matches!(step, Step::Host(_)) { Step::Still(id) } else { step }
     }
 
     fn look(&mut self, id: HostId, generation: u64, ticket: Ticket) {

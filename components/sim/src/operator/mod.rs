@@ -1,4 +1,7 @@
-//! The operator: adds stores to the cluster, asks for leader transfers, and watches the timestamps that placement gives.
+//! The operator: adds stores to the cluster, asks for leader transfers, moves and splits, and watches the timestamps that
+//! placement gives.
+
+mod splits;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -6,6 +9,8 @@ use placement::{ChangeRequest, PlacementAnswer, PlacementCall, RegionChange};
 use store::AdminAction;
 use types::{ClusterId, RegionId};
 
+pub(crate) use self::splits::REGIONS_MAX;
+use self::splits::Splits;
 use crate::checks::Violation;
 use crate::world::{
     Alarm, AnswerBody, Answered, CallBody, CallId, HostId, Origin, Rng, World, network::Site,
@@ -17,8 +22,11 @@ const REPEAT_AFTER: Duration = Duration::from_millis(500);
 /// Timestamps are asked for so often.
 const TIMESTAMP_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The number of the alarm for timestamps; the others are those of machines.
+/// The number of the alarm for timestamps; the low ones are those of machines.
 const TIMESTAMP: u64 = u64::MAX;
+
+/// The number of the alarm for the division with which a run begins.
+const DIVISION: u64 = u64::MAX - 1;
 
 /// The cluster's name, the same in each run.
 const CLUSTER: ClusterId = ClusterId(0x5EAF);
@@ -29,6 +37,7 @@ pub struct Operator {
     joining: BTreeMap<CallId, HostId>,
     transfers: BTreeMap<CallId, RegionId>,
     moves: BTreeMap<CallId, RegionId>,
+    splits: Splits,
     /// For each open question for a timestamp, the highest that had been received when it was asked.
     asked_behind: BTreeMap<CallId, u64>,
     last_timestamp: u64,
@@ -41,14 +50,16 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// An operator who has not done anything yet.
+    /// An operator who has not done anything yet, and will divide the keys of so many clients' keys into as many regions
+    /// as are wanted at the beginning.
     #[must_use]
-    pub fn new(seed: u64) -> Operator {
+    pub fn new(seed: u64, key_count: u64, region_count: usize) -> Operator {
         Operator {
             rng: Rng::new(seed, "operator"),
             joining: BTreeMap::new(),
             transfers: BTreeMap::new(),
             moves: BTreeMap::new(),
+            splits: Splits::new(seed, key_count, region_count),
             asked_behind: BTreeMap::new(),
             last_timestamp: 0,
             timestamp_count: 0,
@@ -65,12 +76,43 @@ impl Operator {
             world.alarm(world.now() + wait, Alarm::Operator(host.0 as u64));
         }
         world.alarm(world.now() + TIMESTAMP_INTERVAL, Alarm::Operator(TIMESTAMP));
+        world.alarm(world.now() + TIMESTAMP_INTERVAL, Alarm::Operator(DIVISION));
+    }
+
+    /// No region is divided any more.
+    pub fn end_divisions(&mut self) {
+        self.splits.end_division();
+    }
+
+    /// Splits that were done.
+    #[must_use]
+    pub fn split_count(&self) -> u64 {
+        self.splits.split_count
+    }
+
+    /// Splits that were asked for again.
+    #[must_use]
+    pub fn repeat_count(&self) -> u64 {
+        self.splits.repeat_count
+    }
+
+    /// What was answered of splits holds, now that the cluster is at rest.
+    pub fn check_splits(&self, world: &World) -> Result<(), Violation> {
+        self.splits.check(&world.client_regions())
+    }
+
+    /// Asks for a split, a good one or a bad one.
+    pub fn split(&mut self, world: &mut World) {
+        self.splits.act(world);
     }
 
     /// Asks for a timestamp, or lets a machine without a store ask (again) for an id.
     pub fn on_alarm(&mut self, world: &mut World, number: u64) {
         if number == TIMESTAMP {
             return self.ask_timestamp(world);
+        }
+        if number == DIVISION {
+            return self.splits.divide(world, DIVISION);
         }
         let Some(host) = world.hosts().find(|host| host.0 as u64 == number) else { return };
         if world.has_origin(host) {
@@ -144,6 +186,9 @@ impl Operator {
             let is_begun =
                 matches!(answered.body, AnswerBody::Placement(Ok(PlacementAnswer::OperationStarted { .. })));
             self.move_count += u64::from(is_begun);
+            return Ok(());
+        }
+        if self.splits.on_answer(world, answered.id, &answered.body)? {
             return Ok(());
         }
         let Some(host) = self.joining.remove(&answered.id) else { return Ok(()) };
