@@ -130,17 +130,7 @@ impl Scheduler for Unscheduled {
 impl Cluster {
     /// `count` stores; the first one is initialised and leads.
     pub(crate) fn with_stores(count: u64) -> Cluster {
-        let mut cluster = Cluster {
-            stores: BTreeMap::new(),
-            wire: Arc::default(),
-            clock: Arc::default(),
-            snapshot_delay: Arc::default(),
-            compared_commits: Arc::default(),
-            cut: BTreeSet::new(),
-            hanging: BTreeSet::new(),
-            sent: Vec::new(),
-            placement: Arc::default(),
-        };
+        let mut cluster = Cluster::empty();
         for id in (1_000..1_000 + count).map(StoreId) {
             cluster.start(id, MemDisk::new());
         }
@@ -203,6 +193,44 @@ impl Cluster {
         self.start(id, disk);
         let ids = self.stores();
         self.stores[&id].store.set_stores(ids);
+    }
+
+    /// Cuts the power of stores at once; what was not synced is gone. Those that return start again.
+    pub(crate) fn lose_power(&mut self, ids: &[StoreId], returning: &[StoreId]) {
+        let mut disks = BTreeMap::new();
+        for id in ids {
+            let running = self.stores.remove(id).expect("the store runs");
+            running.disk.power_loss(&mut |_| 0);
+            disks.insert(*id, running.disk);
+        }
+        for (id, disk) in disks {
+            if returning.contains(&id) {
+                self.start(id, disk);
+            }
+        }
+        let ids = self.stores();
+        self.stores.values().for_each(|running| running.store.set_stores(ids.clone()));
+    }
+
+    /// The first store, just initialised: nothing has run.
+    pub(crate) fn founded() -> Cluster {
+        let mut cluster = Cluster::empty();
+        cluster.start(FIRST_STORE, MemDisk::new());
+        cluster
+    }
+
+    fn empty() -> Cluster {
+        Cluster {
+            stores: BTreeMap::new(),
+            wire: Arc::default(),
+            clock: Arc::default(),
+            snapshot_delay: Arc::default(),
+            compared_commits: Arc::default(),
+            cut: BTreeSet::new(),
+            hanging: BTreeSet::new(),
+            sent: Vec::new(),
+            placement: Arc::default(),
+        }
     }
 
     /// From now on.
@@ -388,6 +416,40 @@ impl Cluster {
 
     pub(crate) fn admin(&mut self, to: StoreId, action: AdminAction) -> Result<()> {
         self.try_admin(to, action)
+    }
+
+    /// Asks the leader of a region for these peers, and waits until it has them.
+    pub(crate) fn move_region(&mut self, region_id: RegionId, change_id: u64, peers: &[(u64, StoreId)]) {
+        let peers: Vec<_> = peers
+            .iter()
+            .map(|(id, store_id)| Peer { id: PeerId(*id), store_id: *store_id, role: PeerRole::Voter })
+            .collect();
+        let leader = self.leader(region_id).expect("somebody leads");
+        let action = AdminAction::SetPeers { peers: peers.clone(), change_id };
+        let (pending, responder) = pending();
+        self.stores[&leader].store.admin(AdminRequest { region_id, epoch: None, action, responder });
+        assert_eq!(self.finish(pending), Ok(()));
+        self.advance(Duration::from_secs(2));
+        let leader = self.leader(region_id).expect("somebody leads");
+        let region = self.picture(leader, region_id).and_then(|picture| picture.region);
+        assert_eq!(region.expect("it leads").peers, peers);
+    }
+
+    /// The store whose peer leads a region, as far as it knows itself.
+    pub(crate) fn leader(&self, region_id: RegionId) -> Option<StoreId> {
+        let pictures = self.stores().into_iter().filter_map(|id| Some((id, self.picture(id, region_id)?)));
+        let leads =
+            |picture: &RegionPicture| picture.leader.is_some_and(|leader| leader.id == picture.peer.id);
+        let leaders = pictures.filter(|(_, picture)| leads(picture));
+        leaders.max_by_key(|(_, picture)| picture.term).map(|(id, _)| id)
+    }
+
+    /// Writes through whoever leads a region.
+    pub(crate) fn put_to(&mut self, region_id: RegionId, key: &str, value: &str) -> Result<Outcome> {
+        let leader = self.leader(region_id).expect("somebody leads");
+        let context = RequestContext { region_id, ..RequestContext::default() };
+        let pending = self.start_put_with(leader, context, key, value);
+        self.finish(pending)
     }
 
     /// Waits for an answer, at most five seconds.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use store::AdminAction;
 use types::{Outcome, StoreId};
 
-use crate::{FIRST, cluster::Cluster, get, value};
+use crate::{CHILD, FIRST, cluster::Cluster, get, value};
 
 const OTHERS: [StoreId; 2] = [StoreId(1_001), StoreId(1_002)];
 
@@ -49,6 +49,42 @@ fn a_lease_that_ends_while_the_snapshot_is_taken_proves_nothing() {
     let read = cluster.start_read(FIRST, get("a"));
     cluster.snapshots_take(Duration::ZERO);
     assert!(cluster.finish(read).is_err(), "nobody confirms that the first store still leads");
+}
+
+/// Keys of a child may be written elsewhere as soon as its split is committed: until the split is applied here, nothing is
+/// answered under the lease, not even a read that was let in before (D10).
+#[test]
+fn no_lease_read_is_served_while_a_split_is_committed_and_not_applied() {
+    let mut cluster = three_voters_with("z", "1");
+    cluster.hang(FIRST, "apply-0");
+    let write = cluster.start_put(FIRST, "z", "2");
+    cluster.advance(Duration::from_millis(5));
+    let read = cluster.start_read(FIRST, get("z"));
+    let split = cluster.split_at(FIRST, "m", 7);
+    let split = cluster.start_admin(FIRST, split);
+    let before = cluster.commit_index(FIRST);
+    cluster.advance(Duration::from_millis(5));
+    assert_eq!(cluster.commit_index(FIRST), before.next(), "the split is committed");
+    // The applier reaches the split, and its record does not become durable.
+    cluster.hang(FIRST, "log-writer");
+    cluster.resume(FIRST, "apply-0");
+    // Long enough for the others to elect somebody for the child, while this store goes on leading the parent.
+    for _ in 0..20 {
+        cluster.advance(Duration::from_millis(100));
+        assert!(read.lock().expect("no test panics here").is_none(), "answered under the lease");
+        assert!(split.lock().expect("no test panics here").is_none());
+    }
+    assert_eq!(cluster.finish(write), Ok(Outcome::Done));
+    let child_leader = cluster.leader(CHILD).expect("the others have elected somebody");
+    assert_ne!(child_leader, FIRST);
+    assert_eq!(cluster.put_to(CHILD, "z", "3"), Ok(Outcome::Done));
+    cluster.resume(FIRST, "log-writer");
+    let misplaced = cluster.finish(read);
+    assert!(misplaced.is_err(), "the key is the child's: {misplaced:?}");
+    assert_eq!(cluster.finish(split), Ok(()));
+    // Whoever was to lead the child first comes too late for that, and follows.
+    cluster.advance(Duration::from_secs(1));
+    assert_eq!(cluster.leader(CHILD), Some(child_leader));
 }
 
 /// Every message that leaves a store is compared with what its read workers know (`Wire::send`): here is a change of
