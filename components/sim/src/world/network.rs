@@ -78,6 +78,11 @@ impl Network {
         Network { rng, rates, is_calm: false, cuts: BTreeSet::new(), last_arrivals: BTreeMap::new() }
     }
 
+    /// From now on.
+    pub fn set_rates(&mut self, rates: Rates) {
+        self.rates = rates;
+    }
+
     /// No loss, repetition or overtaking from now on, and every link is whole.
     pub fn calm(&mut self) {
         self.is_calm = true;
