@@ -5,7 +5,11 @@
 //! picture, with what is on the disks and a digest of the data. Where there are many regions both are done less often, in
 //! proportion, so that a run does not spend its time with looking.
 
-use std::{collections::BTreeMap, fmt::Write, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    time::Duration,
+};
 
 use check::{cluster, history};
 use store::RegionPicture;
@@ -127,6 +131,10 @@ pub struct Checks {
     applied: BTreeMap<(RegionId, Index), LogPosition>,
     /// The peer of each region that was seen last on each host.
     homes: BTreeMap<(HostId, RegionId), PeerId>,
+    /// The peers that were asleep when they were seen last.
+    asleep: BTreeSet<(HostId, PeerId)>,
+    sleep_count: u64,
+    wake_count: u64,
     return_count: u64,
     event_count: u64,
     next_picture: u64,
@@ -151,6 +159,18 @@ impl Checks {
     #[must_use]
     pub fn return_count(&self) -> u64 {
         self.return_count
+    }
+
+    /// Times that a peer fell asleep.
+    #[must_use]
+    pub fn sleep_count(&self) -> u64 {
+        self.sleep_count
+    }
+
+    /// Times that a peer woke.
+    #[must_use]
+    pub fn wake_count(&self) -> u64 {
+        self.wake_count
     }
 
     /// A process has started: nothing that was durable may have gone back.
@@ -184,6 +204,7 @@ impl Checks {
             self.check_position(&peer)?;
             self.check_leader(&peer, world.generation(host))?;
             check_lease(world, host, &peer)?;
+            self.note_sleep(host, &peer);
             let known = self.homes.insert((host, peer.id), peer.peer.id);
             self.return_count += u64::from(known.is_some_and(|known| known != peer.peer.id));
         }
@@ -209,6 +230,15 @@ impl Checks {
             return Err(Violation::Diverged { region_id, index, one: known, other: peer.applied });
         }
         Ok(())
+    }
+
+    fn note_sleep(&mut self, host: HostId, peer: &RegionPicture) {
+        let key = (host, peer.peer.id);
+        if peer.is_asleep {
+            self.sleep_count += u64::from(self.asleep.insert(key));
+        } else {
+            self.wake_count += u64::from(self.asleep.remove(&key));
+        }
     }
 
     fn check_leader(&mut self, peer: &RegionPicture, run: u64) -> Result<(), Violation> {

@@ -67,6 +67,10 @@ pub struct Totals {
     pub snapshots: u64,
     /// Terms that had a leader.
     pub elections: u64,
+    /// Peers that were seen to fall asleep.
+    pub sleeps: u64,
+    /// Peers that were seen to wake.
+    pub wakes: u64,
     /// Timestamps that placement gave.
     pub timestamps: u64,
     /// Stores that stopped by themselves because their disk failed.
@@ -145,6 +149,7 @@ fn draw_config(rng: &mut Rng) -> store::Config {
         log_kept_entries: rng.between(4, 64),
         log_lag_entries_max: rng.between(16, 128),
         reserve_bytes: 1,
+        sleep_after: rng.skewed(Duration::from_millis(20), Duration::from_secs(3)),
         ..store::Config::default()
     }
 }
@@ -247,6 +252,8 @@ impl Run {
             returns: self.checks.return_count(),
             snapshots: counters.snapshots,
             elections: self.checks.election_count(),
+            sleeps: self.checks.sleep_count(),
+            wakes: self.checks.wake_count(),
             timestamps: self.operator.timestamp_count,
             stops: counters.stops,
             by_kind: self.plan.by_kind.clone(),
@@ -256,7 +263,7 @@ impl Run {
 
 impl Totals {
     /// The names of the columns of [`Totals`]' display.
-    pub const HEADER: &str = "   time    steps    ops     ok faults crash power pause  part trans moves split again  regs retur  snap elect    ts  stop";
+    pub const HEADER: &str = "   time    steps    ops     ok faults crash power pause  part trans moves split again  regs retur  snap elect sleep  wake    ts  stop";
 
     /// Adds another run's.
     pub fn add(&mut self, other: &Totals) {
@@ -277,6 +284,8 @@ impl Totals {
         self.returns += other.returns;
         self.snapshots += other.snapshots;
         self.elections += other.elections;
+        self.sleeps += other.sleeps;
+        self.wakes += other.wakes;
         self.timestamps += other.timestamps;
         self.stops += other.stops;
         for (kind, count) in &other.by_kind {
@@ -289,7 +298,7 @@ impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:6.1}s {:8} {:6} {:6} {:6} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5}",
+            "{:6.1}s {:8} {:6} {:6} {:6} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5}",
             self.time.as_secs_f64(),
             self.steps,
             self.operations,
@@ -307,6 +316,8 @@ impl fmt::Display for Totals {
             self.returns,
             self.snapshots,
             self.elections,
+            self.sleeps,
+            self.wakes,
             self.timestamps,
             self.stops
         )

@@ -34,6 +34,8 @@ fn a_hundred_seeds_hold() {
     assert!(totals.regions > 400, "some runs begin with many regions");
     assert!(totals.returns > 0);
     assert!(totals.snapshots > 0);
+    assert!(totals.sleeps > 0);
+    assert!(totals.wakes > 0);
     assert!(totals.timestamps > 0);
     assert!(totals.succeeded * 2 > totals.operations, "most operations succeed in spite of everything");
 }

@@ -17,6 +17,8 @@ pub struct Config {
     pub election_timeout: Duration,
     /// A leader's heartbeat, and a store's beat. 10 ms to a tenth of the election timeout or more.
     pub heartbeat_interval: Duration,
+    /// A region without a request for this long goes to sleep (D7). 10 ms or more.
+    pub sleep_after: Duration,
     /// Un-flushed bytes of the KV engine that start a flush.
     pub flush_bytes: u64,
     /// Log entries that a region keeps behind its flushed applied index for followers that are briefly behind.
@@ -36,6 +38,7 @@ impl Default for Config {
             read_worker_count: 1,
             election_timeout: Duration::from_millis(600),
             heartbeat_interval: Duration::from_millis(100),
+            sleep_after: Duration::from_secs(3),
             flush_bytes: 128 << 20,
             log_kept_entries: 1_024,
             log_lag_entries_max: 100_000,

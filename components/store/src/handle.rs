@@ -73,6 +73,7 @@ impl Store {
                 StoreMessage::Membership(message) => {
                     router.send_raft(message.region_id(), RaftMail::Membership(from, message));
                 }
+                StoreMessage::Sleep(message) => router.send_sleep(from, message),
                 StoreMessage::Placement(message) => self.inner.placement.receive(from, message),
             }
         }

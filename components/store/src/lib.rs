@@ -50,7 +50,7 @@ pub use config::Config;
 pub use engine::StoreIdent;
 pub use error::{Error, Result};
 pub use handle::Store;
-pub use liveness::Unreachable;
+pub use liveness::{Section, SleepDigest, SleepMessage, SleepOffer, Sleeper, SleeperList, Unreachable};
 pub use message::{
     AdminAction, AdminRequest, ApplyState, Beat, LeadChanges, MembershipMessage, PlacementMessage, Proposal,
     RaftEnvelope, ReadRequest, RegionReport, RequestContext, Responder, SnapshotAck, SnapshotChunk,

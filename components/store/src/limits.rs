@@ -48,6 +48,34 @@ pub(crate) const SNAPSHOTS_REMEMBERED_MAX: usize = 64;
 /// Silence after which a store is suspected.
 pub(crate) const SUSPECT_AFTER: Duration = Duration::from_millis(600);
 
+/// Beats in a row after which a suspected store counts as live again. They double each time that it is suspected anew …
+pub(crate) const BEATS_TO_TRUST_MIN: u32 = 2;
+
+/// … up to these, so that a flapping link costs one wake every few seconds, not one with every beat …
+pub(crate) const BEATS_TO_TRUST_MAX: u32 = 32;
+
+/// … and begin anew when it was live for this long.
+pub(crate) const TRUSTED_AFTER: Duration = Duration::from_secs(60);
+
+/// A store whose raft workers have not answered for this long beats no more: whoever sleeps under its beat would rely on
+/// somebody who does nothing. Longer than any healthy round.
+pub(crate) const WEDGED_AFTER: Duration = Duration::from_secs(1);
+
+/// How often stores compare what sleeps. A difference is a defect, or was lost in a crash: it may take a while.
+pub(crate) const DIGEST_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Regions in one message about sleepers.
+pub(crate) const SLEEP_ITEMS_MAX: usize = 4_096;
+
+/// How long a region that has just woken, or has a new leader, stays awake at least: whatever woke it may not be over.
+pub(crate) const AWAKE_MIN: Duration = Duration::from_millis(500);
+
+/// After an offer of sleep that came to nothing, the next waits this long, and twice as long each time, …
+pub(crate) const OFFER_RETRY_MIN: Duration = Duration::from_millis(500);
+
+/// … up to this: a peer that cannot agree for long costs its region a message every few seconds.
+pub(crate) const OFFER_RETRY_MAX: Duration = Duration::from_secs(8);
+
 /// How often free space is looked at while there is plenty …
 pub(crate) const DISK_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 

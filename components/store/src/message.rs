@@ -11,6 +11,7 @@ use types::{
 use crate::{
     Error, Result,
     lifecycle::{Birth, Claim, SplitDraft},
+    liveness::{Judgement, SleepMessage},
     size::SizeEstimate,
 };
 
@@ -87,6 +88,8 @@ pub enum StoreMessage {
     Placement(PlacementMessage),
     /// Whether a peer still belongs to its region.
     Membership(MembershipMessage),
+    /// About regions that sleep.
+    Sleep(SleepMessage),
 }
 
 /// How a peer learns that it was removed: nobody sends it the log any more that says so.
@@ -244,8 +247,14 @@ pub(crate) enum RaftMail {
         /// How.
         outcome: raft::SnapshotOutcome,
     },
-    /// There is evidence that a store is down.
-    StoreSuspected(StoreId),
+    /// What liveness thinks of another store has changed.
+    StoreJudged(StoreId, Judgement),
+    /// Is the worker at work? It answers with the same number.
+    Pulse(u64),
+    /// From another store: about regions that sleep.
+    Sleep(StoreId, SleepMessage),
+    /// Another store wants to know which regions sleep here, led here, by its agreement.
+    ListSleepers(StoreId),
     /// Messages to a store could not be delivered.
     StoreUnreachable(StoreId),
     /// The KV engine was flushed: logs may be truncated.

@@ -15,6 +15,7 @@ use crate::{
     Error, codec,
     lifecycle::Ending,
     limits::DRAIN_INTERVAL,
+    liveness::{LivenessMail, Sleepers},
     log_writer::LogTask,
     message::{AppliedNotice, LeadChanges, Proposal, RaftEnvelope, RaftMail, ReadRequest, ReceivedSnapshot},
     peer::{Peer, PeerStart, RoundOutput, no_peer},
@@ -41,7 +42,7 @@ pub(crate) struct RaftWorker {
     pub(crate) out: RoundOutput,
     /// Wall minus monotonic time of recent rounds, for leases (D2).
     wall_leads: VecDeque<(Instant, i64)>,
-    suspected: BTreeSet<StoreId>,
+    pub(crate) sleepers: Sleepers,
     is_disk_full: bool,
     /// What placement is to hear of leaders here.
     pub(crate) lead_changes: LeadChanges,
@@ -71,6 +72,7 @@ impl Worker for RaftWorker {
                 peer.collect_ready(now, &self.shared, &mut self.out);
             }
         }
+        self.settle_sleep(now.monotonic, &touched);
         // 3. What read workers may know, before anyone outside can know more.
         self.publish(now, &touched);
         self.end_removed(&touched);
@@ -91,7 +93,7 @@ impl Worker for RaftWorker {
             return Some(Instant::ZERO);
         }
         let timer = self.timers.first().map(|(at, _)| *at);
-        [timer, self.next_drain].into_iter().flatten().min()
+        [timer, self.next_drain, self.sleepers.deadline()].into_iter().flatten().min()
     }
 }
 
@@ -108,7 +110,7 @@ impl RaftWorker {
             touched: Vec::new(),
             out: RoundOutput::default(),
             wall_leads: VecDeque::new(),
-            suspected: BTreeSet::new(),
+            sleepers: Sleepers::default(),
             is_disk_full: false,
             lead_changes: LeadChanges::default(),
             told_placement: None,
@@ -150,7 +152,12 @@ impl RaftWorker {
             RaftMail::SnapshotSent { region_id, to, outcome } => {
                 self.with_peer(region_id, |peer, _| peer.group.report_snapshot(now.monotonic, to, outcome));
             }
-            RaftMail::StoreSuspected(store) => self.on_suspected(now.monotonic, store),
+            RaftMail::StoreJudged(store, judgement) => self.on_judged(now.monotonic, store, judgement),
+            RaftMail::Pulse(number) => {
+                self.shared.router.liveness.send(LivenessMail::Pulse { worker: self.at, number });
+            }
+            RaftMail::Sleep(from, message) => self.on_sleep(now.monotonic, from, message),
+            RaftMail::ListSleepers(to) => self.list_sleepers(to),
             RaftMail::StoreUnreachable(store) => self.on_unreachable(now.monotonic, store),
             RaftMail::Flushed => self.on_flushed(now.monotonic),
             RaftMail::DiskFull(is_full) => self.is_disk_full = is_full,
@@ -192,9 +199,12 @@ impl RaftWorker {
             metrics::counter!(names::RAFT_MESSAGES_REFUSED, "reason" => "disk_full").increment(1);
             return;
         }
-        self.suspected.remove(&envelope.from.store_id);
         if !self.peers.contains_key(&region_id) && !self.create_peer(now, &envelope) {
             metrics::counter!(names::RAFT_MESSAGES_REFUSED, "reason" => "no_peer").increment(1);
+            return;
+        }
+        if self.is_premature(&envelope) {
+            metrics::counter!(names::RAFT_MESSAGES_REFUSED, "reason" => "asleep").increment(1);
             return;
         }
         self.with_peer(region_id, |peer, _| peer.on_message(now, envelope));
@@ -289,20 +299,10 @@ impl RaftWorker {
         self.with_peer(region_id, |peer, _| peer.on_snapshot_received(now, received));
     }
 
-    fn on_suspected(&mut self, now: Instant, store: StoreId) {
-        self.suspected.insert(store);
-        self.for_each_peer(|peer| {
-            let is_led_there = peer.leader_identity().is_some_and(|leader| leader.store_id == store);
-            if is_led_there {
-                peer.group.suspect_leader(now);
-            }
-            is_led_there
-        });
-    }
-
     fn on_unreachable(&mut self, now: Instant, store: StoreId) {
         self.for_each_peer(|peer| {
-            if !peer.is_leader() {
+            // Who sleeps has sent nothing.
+            if peer.group.is_asleep() || !peer.is_leader() {
                 return false;
             }
             let lost = peer
@@ -345,11 +345,12 @@ impl RaftWorker {
         }
         if self.next_drain.is_some_and(|at| at <= now.monotonic) {
             self.next_drain = Some(now.monotonic + DRAIN_INTERVAL);
-            let suspected = self.suspected.clone();
+            let sleepers = std::mem::take(&mut self.sleepers);
             self.for_each_peer(|peer| {
-                peer.hand_over(now.monotonic, |store| suspected.contains(&store));
+                peer.hand_over(now.monotonic, |store| sleepers.judge(store).is_suspected);
                 peer.is_leader()
             });
+            self.sleepers = sleepers;
         }
     }
 
@@ -425,7 +426,7 @@ impl RaftWorker {
         for region_id in touched {
             let Some(peer) = self.peers.get_mut(region_id) else { continue };
             peer.is_touched = false;
-            let deadline = peer.deadline();
+            let deadline = peer.deadline(self.shared.config.sleep_after);
             // A deadline that has moved away is left where it was: the timer fires once in vain, which costs less than
             // moving it at each message.
             if deadline < peer.scheduled {
@@ -472,7 +473,7 @@ impl RaftWorker {
     }
 
     /// Touches the peers for which `act` says so.
-    fn for_each_peer(&mut self, mut act: impl FnMut(&mut Peer) -> bool) {
+    pub(crate) fn for_each_peer(&mut self, mut act: impl FnMut(&mut Peer) -> bool) {
         let touched: Vec<_> =
             self.peers.iter_mut().filter_map(|(id, peer)| act(peer).then_some(*id)).collect();
         touched.into_iter().for_each(|id| self.touch(id));

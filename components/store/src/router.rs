@@ -7,7 +7,7 @@ use actor::Mailbox;
 use types::{RegionId, StoreId};
 
 use crate::{
-    liveness::LivenessMail,
+    liveness::{LivenessMail, SleepMessage, SleepOffer, Sleeper},
     log_writer::LogTask,
     message::{ApplyMail, ConfirmedRead, RaftMail, ReadMail, SnapshotMail},
     upkeep::UpkeepMail,
@@ -53,6 +53,41 @@ impl Router {
     /// Confirmed reads go to the read worker of their region.
     pub(crate) fn send_confirmed(&self, region_id: RegionId, reads: Vec<ConfirmedRead>) {
         self.read[spread(region_id, self.read.len())].send(ReadMail::Applied(reads));
+    }
+
+    /// What another store says about sleepers: each raft worker gets what is about its regions.
+    pub(crate) fn send_sleep(&self, from: StoreId, message: SleepMessage) {
+        let count = self.raft.len();
+        let of_offer = |offer: &SleepOffer| offer.region_id;
+        let of_sleeper = |sleeper: &Sleeper| sleeper.region_id;
+        match message {
+            SleepMessage::Offer { incarnation, offers } => {
+                for (at, offers) in Router::by_worker(count, offers, of_offer) {
+                    self.raft[at].send(RaftMail::Sleep(from, SleepMessage::Offer { incarnation, offers }));
+                }
+            }
+            SleepMessage::Agreed { leader_incarnation, follower_incarnation, offers } => {
+                for (at, offers) in Router::by_worker(count, offers, of_offer) {
+                    let agreed = SleepMessage::Agreed { leader_incarnation, follower_incarnation, offers };
+                    self.raft[at].send(RaftMail::Sleep(from, agreed));
+                }
+            }
+            SleepMessage::Wake(sleepers) => {
+                for (at, sleepers) in Router::by_worker(count, sleepers, of_sleeper) {
+                    self.raft[at].send(RaftMail::Sleep(from, SleepMessage::Wake(sleepers)));
+                }
+            }
+            SleepMessage::NotLed(sleepers) => {
+                for (at, sleepers) in Router::by_worker(count, sleepers, of_sleeper) {
+                    self.raft[at].send(RaftMail::Sleep(from, SleepMessage::NotLed(sleepers)));
+                }
+            }
+            SleepMessage::Sleepers(list) => {
+                self.broadcast_raft(|| RaftMail::Sleep(from, SleepMessage::Sleepers(list.clone())));
+            }
+            SleepMessage::Digest(digest) => self.liveness.send(LivenessMail::Digest { from, digest }),
+            SleepMessage::Compare => self.liveness.send(LivenessMail::Compare { from }),
+        }
     }
 
     /// Messages to `store` cannot be delivered.

@@ -45,6 +45,10 @@ pub(crate) struct ViewState {
     pub(crate) lease_blocked_to: Index,
     /// Until this index is applied a snapshot is being put in place: the data is between two states.
     pub(crate) installing_to: Index,
+    /// Read under the lease since the peer looked last: such reads do not come to its worker, and keep it awake.
+    pub(crate) was_read: bool,
+    /// The peer sleeps.
+    pub(crate) is_asleep: bool,
 }
 
 /// A lease as a read worker checks it.
@@ -82,6 +86,8 @@ pub struct RegionPicture {
     pub size: RegionSize,
     /// When the lease ends, where one is held.
     pub lease_until: Option<Instant>,
+    /// Whether the peer sleeps.
+    pub is_asleep: bool,
 }
 
 impl ViewState {
@@ -100,6 +106,8 @@ impl ViewState {
             size: RegionSize::default(),
             lease_blocked_to: Index::default(),
             installing_to: Index::default(),
+            was_read: false,
+            is_asleep: false,
         }
     }
 
@@ -147,8 +155,8 @@ impl RegionView {
     }
 
     /// Changes the state, likewise.
-    pub(crate) fn update(&self, update: impl FnOnce(&mut ViewState)) {
-        update(&mut self.state.lock());
+    pub(crate) fn update<T>(&self, update: impl FnOnce(&mut ViewState) -> T) -> T {
+        update(&mut self.state.lock())
     }
 
     pub(crate) fn region(&self) -> Option<Arc<Region>> {
@@ -171,6 +179,7 @@ impl RegionView {
             applied: state.applied,
             size: state.size,
             lease_until: state.lease.map(|lease| lease.until),
+            is_asleep: state.is_asleep,
         })
     }
 }

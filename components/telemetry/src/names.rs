@@ -88,6 +88,11 @@ metrics! {
     STORE_SUSPECTED = "sheaf_store_suspected_stores", Gauge, [], "Stores that this store suspects to be down.";
     STORE_BEATS_SENT = "sheaf_store_beats_sent_total", Counter, [], "Beats sent to other stores.";
     STORE_BEATS_RECEIVED = "sheaf_store_beats_received_total", Counter, [], "Beats heard from other stores.";
+    SLEEPING_PEERS = "sheaf_store_sleeping_peers", Gauge, [], "Peers of this store that sleep: they cost nothing until something wakes them.";
+    SLEEPS = "sheaf_store_sleeps_total", Counter, [], "Times that a peer of this store fell asleep.";
+    WAKES = "sheaf_store_wakes_total", Counter, [], "Times that a peer of this store woke.";
+    SLEEP_OFFERS_FAILED = "sheaf_store_sleep_offers_failed_total", Counter, [], "Times that a leader without work could not go to sleep, because somebody did not agree.";
+    SLEEP_COMPARISONS = "sheaf_store_sleep_comparisons_total", Counter, [], "Times that two stores differed in what sleeps on both, and compared it region by region.";
     STORE_AVAILABLE_BYTES = "sheaf_store_available_bytes", Gauge, [], "Free bytes of the device with the data directory.";
     LIFECYCLE_RECORDS = "sheaf_lifecycle_records_total", Counter, [], "Lifecycle records written.";
     LIFECYCLE_UNFLUSHED = "sheaf_lifecycle_unflushed_records", Gauge, [], "Lifecycle records whose effect is written and not flushed yet.";

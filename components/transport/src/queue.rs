@@ -149,7 +149,8 @@ mod tests {
             other @ (StoreMessage::Raft(_)
             | StoreMessage::Beat(_)
             | StoreMessage::Snapshot(_)
-            | StoreMessage::Membership(_)) => {
+            | StoreMessage::Membership(_)
+            | StoreMessage::Sleep(_)) => {
                 panic!("unexpected {other:?}")
             }
         };

@@ -19,6 +19,7 @@ impl fmt::Display for Summary<'_> {
                 StoreMessage::Beat(beat) => write!(f, "beat {}/{}", beat.incarnation, beat.number)?,
                 StoreMessage::Snapshot(message) => snapshot(f, message)?,
                 StoreMessage::Membership(message) => write!(f, "{message:?}")?,
+                StoreMessage::Sleep(message) => write!(f, "sleep {message:?}")?,
                 StoreMessage::Placement(message) => {
                     let kind = if message.is_response { "response" } else { "request" };
                     write!(f, "placement {kind} {} of {} bytes", message.id, message.body.len())?;

@@ -43,6 +43,7 @@ impl RaftWorker {
         let Some(mut peer) = self.peers.remove(&region_id) else { return };
         peer.fail_all();
         peer.report_no_lead(&mut self.lead_changes);
+        self.sleepers.remove(&peer.sleep.rest);
         let peer_id = peer.me.id;
         let range = peer.region().map(|region| region.range.clone());
         let record = LifecycleRecord {

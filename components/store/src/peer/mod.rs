@@ -6,11 +6,13 @@ mod reads;
 mod ready;
 mod removal;
 mod report;
+mod sleep;
 mod split;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use actor::Now;
@@ -18,8 +20,9 @@ use raft::{MessageBody, RaftGroup, Role};
 use types::{Index, Instant, KeyRange, Peer as PeerIdentity, PeerId, Region, RegionId, StoreId, Term};
 
 pub(crate) use ready::RoundOutput;
+pub(crate) use sleep::Rest;
 
-use self::{change::PeersChange, proposals::Proposals, reads::WaitingReads, report::Reported};
+use self::{change::PeersChange, proposals::Proposals, reads::WaitingReads, report::Reported, sleep::Sleep};
 use crate::{
     Error, Result,
     lifecycle::PendingSplit,
@@ -70,6 +73,7 @@ pub(crate) struct Peer {
     reported: Reported,
     /// When a leader was heard last, or the others were asked whether this peer still belongs to the region.
     contact_at: Instant,
+    pub(crate) sleep: Sleep,
     /// The region goes on without this peer, by an applied configuration: it ends as soon as nothing is under way.
     is_removed: bool,
     /// Whether this peer is already in the round's list.
@@ -123,6 +127,7 @@ impl Peer {
             next_look: Instant::MAX,
             reported: Reported::default(),
             contact_at: now,
+            sleep: Sleep::new(now),
             is_removed: false,
             is_touched: false,
             scheduled: Instant::MAX,
@@ -133,15 +138,23 @@ impl Peer {
         self.group.role() == Role::Leader
     }
 
-    /// When this peer wants a round even without mail.
-    pub(crate) fn deadline(&self) -> Instant {
+    /// When this peer wants a round even without mail; never while it sleeps.
+    pub(crate) fn deadline(&self, sleep_after: Duration) -> Instant {
+        let rest = self.sleep_deadline(sleep_after);
+        match &self.sleep.rest {
+            Rest::Leading(_) | Rest::Following(_) if self.group.is_asleep() => return Instant::MAX,
+            Rest::Offered(_) => return rest.min(self.next_look).min(self.reads.deadline()),
+            Rest::Awake | Rest::Leading(_) | Rest::Following(_) => {}
+        }
         let question = if self.is_leader() { Instant::MAX } else { self.question_due() };
-        self.group.deadline().min(self.next_look).min(self.reads.deadline()).min(question)
+        self.group.deadline().min(self.next_look).min(self.reads.deadline()).min(question).min(rest)
     }
 
     /// Whatever is due at `now`.
     pub(crate) fn tick(&mut self, now: Now) {
-        self.group.tick(now.monotonic);
+        if !self.is_silent(now.monotonic) {
+            self.group.tick(now.monotonic);
+        }
         self.reads.expire(now.monotonic, self.region_id);
         if now.monotonic >= self.next_look {
             self.next_look = Instant::MAX;
@@ -273,6 +286,7 @@ impl Peer {
 
     /// A wish of an operator or of placement.
     pub(crate) fn on_admin(&mut self, now: Instant, store_id: StoreId, request: AdminRequest) {
+        self.sleep.note_request(now);
         let context =
             RequestContext { region_id: self.region_id, epoch: request.epoch, ..RequestContext::default() };
         if let AdminAction::Split(split) = request.action {
@@ -329,6 +343,10 @@ impl Peer {
 
     pub(crate) fn check_invariants(&self) {
         self.group.check_invariants();
+        assert_eq!(self.group.is_asleep(), self.sleep.is_asleep(), "peer and group sleep and wake together");
+        if self.sleep.is_asleep() {
+            assert!(!self.has_work(), "who sleeps has nothing to do");
+        }
         assert!(self.group.applied_index() <= self.group.commit_index(), "applied entries are committed");
         assert!(self.written_index >= self.group.persisted_index(), "what is durable was written");
         if let Some(region) = &self.region {

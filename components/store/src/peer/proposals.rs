@@ -26,6 +26,10 @@ pub(super) struct Proposals {
 }
 
 impl Proposals {
+    pub(super) fn has_any(&self) -> bool {
+        !self.waiting.is_empty() || !self.in_flight.is_empty()
+    }
+
     /// Proposals whose entries are among those up to `last_index`, all of which are committed.
     pub(super) fn take_committed(&mut self, last_index: Index) -> Vec<InFlight> {
         let count = self.in_flight.partition_point(|proposal| proposal.index <= last_index);
@@ -80,6 +84,7 @@ impl Peer {
         if self.proposals.waiting.is_empty() || is_disk_busy || self.group.is_transferring() {
             return;
         }
+        self.sleep.note_request(now.monotonic);
         self.proposals.waiting_bytes = 0;
         let mut waiting = std::mem::take(&mut self.proposals.waiting).into_iter().peekable();
         while waiting.peek().is_some() {

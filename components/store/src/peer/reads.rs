@@ -20,6 +20,10 @@ pub(super) struct WaitingReads {
 }
 
 impl WaitingReads {
+    pub(super) fn has_any(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     pub(super) fn deadline(&self) -> Instant {
         self.waiting.first_key_value().map_or(Instant::MAX, |(_, (_, deadline))| *deadline)
     }
@@ -48,6 +52,7 @@ impl Peer {
             read.responder.reply(Err(Error::ReadIndexNotReady(self.region_id)));
             return;
         }
+        self.sleep.note_request(now);
         self.reads.last_id += 1;
         self.reads.waiting.insert(self.reads.last_id, (read, now + READ_INDEX_TIMEOUT));
         self.group.read_index(now, self.reads.last_id);

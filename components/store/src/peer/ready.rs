@@ -79,7 +79,7 @@ impl Peer {
             if let Some(failure) = log.failure {
                 shared.or_fatal::<()>("read the log", Err(failure));
             }
-            self.on_ready(shared, ready, out);
+            self.on_ready(now.monotonic, shared, ready, out);
         }
         if self.group.has_ready() {
             out.unfinished.push(self.region_id);
@@ -88,9 +88,9 @@ impl Peer {
         self.ask_membership(now.monotonic, out);
     }
 
-    fn on_ready(&mut self, shared: &Shared, ready: Ready, out: &mut RoundOutput) {
+    fn on_ready(&mut self, now: Instant, shared: &Shared, ready: Ready, out: &mut RoundOutput) {
         if let Some(change) = ready.role_change {
-            self.on_role_change(change);
+            self.on_role_change(now, change);
         }
         for message in &ready.messages {
             self.send(message, &mut out.messages);
@@ -206,7 +206,7 @@ impl Peer {
         out.applies.push((self.region_id, ApplyMail::Commit(committed)));
     }
 
-    fn on_role_change(&mut self, change: RoleChange) {
+    fn on_role_change(&mut self, now: Instant, change: RoleChange) {
         let (is_campaign, is_victory) =
             (change.role == raft::Role::Candidate, change.role == raft::Role::Leader);
         metrics::counter!(telemetry::names::RAFT_ELECTIONS).increment(u64::from(is_campaign));
@@ -225,6 +225,7 @@ impl Peer {
             self.drop_change();
             self.drop_proposed_split();
         }
+        self.sleep.stay_awake(now);
     }
 
     fn send(&self, message: &raft::Message, outbox: &mut Outbox) {
@@ -268,10 +269,11 @@ impl Peer {
         let changes = self.group.configurations().iter().rev().map(|(index, _)| *index);
         let blocked = changes.into_iter().find(|index| *index > applied_index && *index <= commit_index);
         let blocked = blocked.max(self.blocking_region_entry());
-        let (me, last) = (self.me, self.group.last());
+        let (me, last, is_asleep) = (self.me, self.group.last(), self.group.is_asleep());
         self.view.update(|view| {
             view.peer = me;
             view.last = last;
+            view.is_asleep = is_asleep;
             view.leader = leader;
             view.term = term;
             view.commit_index = commit_index;

@@ -44,6 +44,7 @@ impl Peer {
         let is_of_leader = matches!(message.body, MessageBody::Append { .. } | MessageBody::Heartbeat { .. });
         if is_of_leader && message.term >= self.group.term() {
             self.contact_at = now;
+            self.sleep.leader_heard_at = now;
         }
     }
 
@@ -59,7 +60,8 @@ impl Peer {
 
     /// Asks every store that has, or had, a peer of the region whether this peer is still one of them.
     pub(super) fn ask_membership(&mut self, now: Instant, out: &mut RoundOutput) {
-        if self.is_leader() {
+        if self.is_leader() || self.sleep.is_asleep() {
+            // Nobody was expected to say anything until now.
             self.contact_at = now;
         }
         if self.is_removed || now < self.question_due() {

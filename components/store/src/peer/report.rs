@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use types::{Epoch, Instant, PeerId, Region, RegionSize, Term};
 
-use super::Peer;
+use super::{Peer, Rest};
 use crate::{
     limits::{PEER_DOWN_AFTER, REPORT_LOOK_INTERVAL},
     message::{LeadChanges, RegionReport},
@@ -52,9 +52,9 @@ impl Peer {
             return self.report_no_lead(changes);
         }
         let term = self.group.term();
-        let Some(region) =
-            self.region.as_ref().filter(|region| self.reported.is_due(now, term, region.epoch))
-        else {
+        // Who falls asleep says at once what it would have come to say.
+        let is_due = |epoch| self.sleep.is_asleep() || self.reported.is_due(now, term, epoch);
+        let Some(region) = self.region.as_ref().filter(|region| is_due(region.epoch)) else {
             return;
         };
         let region = Arc::clone(region);
@@ -103,6 +103,13 @@ impl Peer {
     /// Peers that have not been heard for long, and those whose log is far behind: each in order of id. Who leads since a
     /// moment ago does not know yet where the others' logs end, which says nothing about them.
     fn troubled_peers(&self, now: Instant, since: Instant) -> (Vec<PeerId>, Vec<PeerId>) {
+        if let Rest::Leading(asleep) = &self.sleep.rest {
+            // That it has not heard the others says nothing about them, but that it sleeps without some does.
+            let has_debt =
+                |id: &PeerId| self.find_store(*id).is_some_and(|store| asleep.debts.contains(&store));
+            let down = self.group.configuration().peers().into_iter().filter(has_debt).collect();
+            return (down, Vec::new());
+        }
         let status = self.group.status();
         let others = || status.peers.iter().filter(|peer| peer.id != self.me.id);
         let is_down = |peer: &&raft::PeerStatus| now.since(peer.heard_at) > PEER_DOWN_AFTER;

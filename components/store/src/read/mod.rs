@@ -88,8 +88,9 @@ impl ReadWorker {
             let error = no_peer(store_id, &read.context);
             return read.responder.reply(Err(error));
         };
-        let route = view.read(|state| {
+        let route = view.update(|state| {
             check_peer(store_id, state.peer, &read.context)?;
+            state.was_read = true;
             find_route(state, &read.context, now)
         });
         match route {

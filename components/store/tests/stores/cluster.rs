@@ -27,6 +27,8 @@ use crate::slow_kv::{SlowKv, SnapshotDelay};
 const CLUSTER: ClusterId = ClusterId(77);
 
 type Frame = (StoreId, StoreId, Lane, Vec<StoreMessage>);
+/// Whether a message from one store to another is lost.
+type Loses = dyn FnMut(StoreId, StoreId, &StoreMessage) -> bool;
 /// An answer that may not have come yet.
 pub(crate) type Pending<T> = Arc<Mutex<Option<Result<T>>>>;
 
@@ -38,6 +40,11 @@ pub(crate) struct Cluster {
     snapshot_delay: Arc<SnapshotDelay>,
     compared_commits: Arc<AtomicU64>,
     cut: BTreeSet<StoreId>,
+    /// Links that lose everything, each in one direction.
+    cut_links: BTreeSet<(StoreId, StoreId)>,
+    /// Says which messages are lost.
+    loses: Option<Box<Loses>>,
+    stalled: Option<StoreId>,
     hanging: BTreeSet<(StoreId, &'static str)>,
     /// Everything that was delivered.
     pub(crate) sent: Vec<(Lane, StoreMessage)>,
@@ -227,6 +234,9 @@ impl Cluster {
             snapshot_delay: Arc::default(),
             compared_commits: Arc::default(),
             cut: BTreeSet::new(),
+            cut_links: BTreeSet::new(),
+            loses: None,
+            stalled: None,
             hanging: BTreeSet::new(),
             sent: Vec::new(),
             placement: Arc::default(),
@@ -253,7 +263,8 @@ impl Cluster {
         loop {
             let mut is_idle = !self.deliver();
             let now = self.clock.now();
-            for (id, running) in &mut self.stores {
+            let stalled = self.stalled;
+            for (id, running) in self.stores.iter_mut().filter(|(id, _)| stalled != Some(**id)) {
                 for actor in &mut running.actors {
                     let is_hanging =
                         self.hanging.iter().any(|(store, name)| store == id && *name == actor.name());
@@ -276,9 +287,12 @@ impl Cluster {
     fn deliver(&mut self) -> bool {
         let frames: Vec<_> = self.wire.lock().expect("no test panics here").drain(..).collect();
         let is_busy = !frames.is_empty();
-        for (from, to, lane, messages) in frames {
-            if self.cut.contains(&from) || self.cut.contains(&to) {
+        for (from, to, lane, mut messages) in frames {
+            if self.cut.contains(&from) || self.cut.contains(&to) || self.cut_links.contains(&(from, to)) {
                 continue;
+            }
+            if let Some(loses) = &mut self.loses {
+                messages.retain(|message| !loses(from, to, message));
             }
             self.sent.extend(messages.iter().map(|message| (lane, message.clone())));
             if let Some(running) = self.stores.get(&to) {
@@ -311,6 +325,44 @@ impl Cluster {
 
     pub(crate) fn heal(&mut self, id: StoreId) {
         self.cut.remove(&id);
+    }
+
+    pub(crate) fn cut_link(&mut self, from: StoreId, to: StoreId) {
+        self.cut_links.insert((from, to));
+    }
+
+    pub(crate) fn heal_link(&mut self, from: StoreId, to: StoreId) {
+        self.cut_links.remove(&(from, to));
+    }
+
+    /// From now on.
+    pub(crate) fn lose(&mut self, loses: impl FnMut(StoreId, StoreId, &StoreMessage) -> bool + 'static) {
+        self.loses = Some(Box::new(loses));
+    }
+
+    /// From now on.
+    pub(crate) fn lose_nothing(&mut self) {
+        self.loses = None;
+    }
+
+    /// Kills a store; it does not come back by itself.
+    pub(crate) fn kill(&mut self, id: StoreId) -> MemDisk {
+        let running = self.stores.remove(&id).expect("the store runs");
+        running.disk.crash(&mut |_| 0);
+        running.disk.clone()
+    }
+
+    /// Starts a killed store again.
+    pub(crate) fn revive(&mut self, id: StoreId, disk: MemDisk) {
+        self.start(id, disk);
+        self.stores[&id].store.set_stores(STORES.to_vec());
+    }
+
+    /// Time passes while a store does nothing at all; what is sent to it waits.
+    pub(crate) fn stall(&mut self, id: StoreId, duration: Duration) {
+        self.stalled = Some(id);
+        self.advance(duration);
+        self.stalled = None;
     }
 
     /// A message comes from nowhere.
@@ -386,6 +438,22 @@ impl Cluster {
 
     pub(crate) fn start_read(&mut self, to: StoreId, query: Query) -> Pending<Answer> {
         self.start_read_with(to, query, false)
+    }
+
+    pub(crate) fn start_read_at_replica(&mut self, to: StoreId, query: Query) -> Pending<Answer> {
+        self.start_read_with(to, query, true)
+    }
+
+    /// A heartbeat of region 2's present leader that comes late.
+    pub(crate) fn late_heartbeat(&self, leader: StoreId, follower: StoreId) -> StoreMessage {
+        let region = self.region(leader);
+        let find = |store| region.find_peer_on(store).expect("it has a peer");
+        let (from, to) = (find(leader), find(follower));
+        let body =
+            MessageBody::Heartbeat { commit: self.commit_index(leader), stamp: raft::Stamp::default() };
+        let term = self.stores[&leader].store.region(RegionId::FIRST).expect("region 2 lives here").term;
+        let message = raft::Message { from: from.id, to: to.id, term, body };
+        StoreMessage::Raft(store::RaftEnvelope { region_id: RegionId::FIRST, from, to, range: None, message })
     }
 
     fn read_with(&mut self, to: StoreId, query: Query, is_replica_read: bool) -> Result<Answer> {
@@ -501,6 +569,43 @@ impl Cluster {
         ranges
     }
 
+    /// Divides region 2, led on `leader`, so that there are `count` more regions, and waits until all their peers are there.
+    pub(crate) fn split_into(&mut self, leader: StoreId, count: u64) -> Vec<RegionId> {
+        if count == 0 {
+            return Vec::new();
+        }
+        let region = self.region(leader);
+        let ids: Vec<_> = (0..count).map(|at| RegionId(100 + at)).collect();
+        let child = |id: &RegionId| SplitChild {
+            start_key: Bytes::from(format!("k{:06}", id.0)),
+            region_id: *id,
+            peer_ids: region.peers.iter().map(|peer| PeerId(id.0 * 10_000 + peer.store_id.0)).collect(),
+        };
+        let split = Split {
+            change_id: 99,
+            epoch: region.epoch,
+            leader_store: leader,
+            children: ids.iter().map(child).collect(),
+        };
+        self.admin(leader, AdminAction::Split(split)).expect("the split is carried out");
+        self.advance(Duration::from_millis(200));
+        ids
+    }
+
+    /// How many peers sleep on a store.
+    pub(crate) fn asleep_count(&self, id: StoreId) -> usize {
+        self.stores[&id].store.regions().iter().filter(|picture| picture.is_asleep).count()
+    }
+
+    /// Who leads a region, by what its leader itself believes.
+    pub(crate) fn leaders(&self, region_id: RegionId) -> Vec<StoreId> {
+        let leads = |running: &Running| {
+            let picture = running.store.region(region_id);
+            picture.is_some_and(|picture| picture.leader.is_some_and(|leader| leader.id == picture.peer.id))
+        };
+        self.stores.iter().filter(|(_, running)| leads(running)).map(|(id, _)| *id).collect()
+    }
+
     pub(crate) fn picture(&self, id: StoreId, region_id: RegionId) -> Option<RegionPicture> {
         self.stores[&id].store.region(region_id)
     }
@@ -564,6 +669,9 @@ impl Cluster {
 
 /// The region that splits of these tests make.
 pub(crate) const CHILD: RegionId = RegionId(10);
+
+/// The stores of a cluster of three.
+pub(crate) const STORES: [StoreId; 3] = [StoreId(1_000), StoreId(1_001), StoreId(1_002)];
 
 const FIRST_STORE: StoreId = StoreId(bootstrap::FIRST_ID);
 

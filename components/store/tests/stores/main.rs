@@ -7,6 +7,7 @@ mod crashes;
 mod leases;
 mod reports;
 mod sizes;
+mod sleep;
 mod slow_kv;
 mod snapshots;
 mod splits;

@@ -1,12 +1,14 @@
 //! Store messages and their wire form. Raft messages are converted by `proto`; here is what only stores say.
 
+mod sleep;
+
 use proto::{
     convert::{Error, PeerMessage, Result},
     raft as wire,
 };
 use raft::MessageBody;
 use store::{
-    Beat, Lane, MembershipMessage, PlacementMessage, RaftEnvelope, SnapshotAck, SnapshotChunk,
+    Beat, Lane, MembershipMessage, PlacementMessage, RaftEnvelope, SleepMessage, SnapshotAck, SnapshotChunk,
     SnapshotHeader, SnapshotMessage, SnapshotStatus, StoreMessage,
 };
 use types::{Entry, Incarnation, Peer, PeerId, Region, RegionId, Term, WallTime};
@@ -50,6 +52,7 @@ pub(crate) fn size_of(message: &StoreMessage) -> usize {
         StoreMessage::Placement(message) => message.body.len(),
         StoreMessage::Membership(MembershipMessage::Question { .. }) => 0,
         StoreMessage::Membership(MembershipMessage::Removed { region, .. }) => size_of_region(region),
+        StoreMessage::Sleep(message) => sleep::size_of(message),
     };
     payload + MESSAGE_OVERHEAD_BYTES
 }
@@ -92,6 +95,7 @@ pub(crate) fn encode(message: StoreMessage) -> Result<wire::StoreMessage> {
                 region: Some(region.into()),
             })
         }
+        StoreMessage::Sleep(message) => sleep::encode(message),
     };
     Ok(wire::StoreMessage { message: Some(body) })
 }
@@ -122,6 +126,17 @@ pub(crate) fn decode(message: wire::StoreMessage) -> Result<StoreMessage> {
             peer_id: PeerId(non_zero(removed.peer_id, "MembershipRemoved", "peer_id")?),
             region: required(removed.region, "MembershipRemoved", "region")?.try_into()?,
         }),
+        Body::SleepOffers(offers) => StoreMessage::Sleep(sleep::decode_offers(offers)?),
+        Body::SleepAgreed(agreed) => StoreMessage::Sleep(sleep::decode_agreed(agreed)?),
+        Body::SleepWake(wake) => {
+            StoreMessage::Sleep(SleepMessage::Wake(sleep::decode_sleepers(wake.regions)?))
+        }
+        Body::SleepNotLed(not_led) => {
+            StoreMessage::Sleep(SleepMessage::NotLed(sleep::decode_sleepers(not_led.regions)?))
+        }
+        Body::SleepDigest(digest) => StoreMessage::Sleep(sleep::decode_digest(digest)),
+        Body::SleepCompare(wire::SleepCompare {}) => StoreMessage::Sleep(SleepMessage::Compare),
+        Body::SleeperList(list) => StoreMessage::Sleep(sleep::decode_list(list)?),
     })
 }
 
@@ -354,6 +369,7 @@ mod tests {
                 region: header().region,
             }),
         ];
+        messages.extend(sleep::tests::every_kind().into_iter().map(StoreMessage::Sleep));
         messages.extend(
             acks.map(|status| StoreMessage::Snapshot(SnapshotMessage::Ack(SnapshotAck { id: 5, status }))),
         );

@@ -1,0 +1,316 @@
+//! Sleep, as one peer knows it (docs/life-of-a-sleep.md): what it has offered or agreed to, and when it may sleep again.
+
+use std::time::Duration;
+
+use raft::SleepContract;
+use types::{Incarnation, Instant, PeerId, StoreId};
+
+use super::Peer;
+use crate::{
+    limits::{AWAKE_MIN, OFFER_RETRY_MAX, OFFER_RETRY_MIN},
+    liveness::{Judgement, SleepOffer, Sleeper},
+};
+
+/// When and how a peer rests.
+#[derive(Debug)]
+pub(crate) struct Sleep {
+    pub(crate) rest: Rest,
+    /// When somebody wanted something of the region last.
+    requested_at: Instant,
+    /// Not before this.
+    next_offer: Instant,
+    /// Offers in a row that came to nothing.
+    failed_count: u32,
+    /// When a message that only a leader sends came last.
+    pub(super) leader_heard_at: Instant,
+}
+
+/// How a peer rests.
+#[derive(Debug)]
+pub(crate) enum Rest {
+    /// Not at all.
+    Awake,
+    /// It leads, has offered sleep, and is silent meanwhile: a heartbeat would wake who has just fallen asleep.
+    Offered(Box<Offered>),
+    /// It sleeps, and leads.
+    Leading(Box<LeadingSleep>),
+    /// It sleeps, and follows.
+    Following(Box<FollowingSleep>),
+}
+
+/// An offer under way.
+#[derive(Debug)]
+pub(crate) struct Offered {
+    contract: SleepContract,
+    /// Who has to agree.
+    expected: Vec<(PeerId, StoreId)>,
+    /// Who has.
+    agreed: Vec<(PeerId, StoreId)>,
+    /// Whose stores are down.
+    debts: Vec<StoreId>,
+    /// It is given up then.
+    until: Instant,
+}
+
+/// What a sleeping leader relies on.
+#[derive(Debug)]
+pub(crate) struct LeadingSleep {
+    pub(crate) sleeper: Sleeper,
+    /// The stores that have agreed.
+    pub(crate) agreed: Box<[StoreId]>,
+    /// Stores that were down, and do not have everything: the leader wakes when one of them is back.
+    pub(crate) debts: Box<[StoreId]>,
+}
+
+/// What a sleeping follower relies on.
+#[derive(Debug)]
+pub(crate) struct FollowingSleep {
+    pub(crate) sleeper: Sleeper,
+    pub(crate) leader_store: StoreId,
+    /// The run of that store in which it leads.
+    pub(crate) incarnation: Incarnation,
+}
+
+impl Sleep {
+    pub(super) fn new(now: Instant) -> Sleep {
+        Sleep {
+            rest: Rest::Awake,
+            requested_at: now,
+            next_offer: now + AWAKE_MIN,
+            failed_count: 0,
+            leader_heard_at: Instant::ZERO,
+        }
+    }
+
+    /// Somebody wants something of the region.
+    pub(super) fn note_request(&mut self, now: Instant) {
+        self.requested_at = now;
+        self.failed_count = 0;
+    }
+
+    /// It has woken.
+    pub(crate) fn wake(&mut self, now: Instant) {
+        self.rest = Rest::Awake;
+        self.stay_awake(now);
+    }
+
+    /// It has another role: whatever led to that may not be over.
+    pub(super) fn stay_awake(&mut self, now: Instant) {
+        self.next_offer = self.next_offer.max(now + AWAKE_MIN);
+    }
+
+    pub(crate) fn is_asleep(&self) -> bool {
+        matches!(self.rest, Rest::Leading(_) | Rest::Following(_))
+    }
+
+    /// The offer came to nothing, or could not even be made.
+    fn fail(&mut self, now: Instant) {
+        metrics::counter!(telemetry::names::SLEEP_OFFERS_FAILED).increment(1);
+        let wait = OFFER_RETRY_MIN * 2_u32.saturating_pow(self.failed_count.min(8));
+        self.failed_count += 1;
+        self.rest = Rest::Awake;
+        self.next_offer = now + wait.min(OFFER_RETRY_MAX);
+    }
+
+    /// When sleep shall be thought of.
+    fn due(&self, sleep_after: Duration) -> Instant {
+        (self.requested_at + sleep_after).max(self.next_offer)
+    }
+}
+
+impl Offered {
+    fn is_complete(&self) -> bool {
+        self.expected.len() == self.agreed.len()
+    }
+}
+
+impl Peer {
+    /// When this peer wants a round for the sake of sleep.
+    pub(super) fn sleep_deadline(&self, sleep_after: Duration) -> Instant {
+        match &self.sleep.rest {
+            Rest::Awake if self.is_leader() => self.sleep.due(sleep_after),
+            Rest::Offered(offered) => offered.until,
+            Rest::Awake | Rest::Leading(_) | Rest::Following(_) => Instant::MAX,
+        }
+    }
+
+    /// Whether an offer is under way, so that nothing is to be sent for the sake of time passing.
+    pub(super) fn is_silent(&self, now: Instant) -> bool {
+        matches!(&self.sleep.rest, Rest::Offered(offered) if now < offered.until)
+    }
+
+    /// Whether this leader has had nothing to do for long enough. Asks again later, whatever the answer.
+    pub(crate) fn grows_drowsy(&mut self, now: Instant, sleep_after: Duration) -> bool {
+        let is_awake_leader = matches!(self.sleep.rest, Rest::Awake) && self.is_leader();
+        if !is_awake_leader || now < self.sleep.due(sleep_after) {
+            return false;
+        }
+        if self.view.update(|view| std::mem::take(&mut view.was_read)) {
+            self.sleep.note_request(now);
+            return false;
+        }
+        self.sleep.next_offer = now + OFFER_RETRY_MIN;
+        true
+    }
+
+    /// Offers sleep: what the other stores are told. From now on this leader is silent until `until`, or until all have
+    /// agreed.
+    pub(crate) fn offer_sleep(
+        &mut self,
+        now: Instant,
+        until: Instant,
+        judge: impl Fn(StoreId) -> Judgement,
+    ) -> Vec<(StoreId, SleepOffer)> {
+        if !matches!(self.sleep.rest, Rest::Awake) {
+            return Vec::new();
+        }
+        let Some(offered) = self.contract(until, judge) else {
+            self.sleep.fail(now);
+            return Vec::new();
+        };
+        let contract = offered.contract;
+        let offer_of = |(follower, store): &(PeerId, StoreId)| {
+            let offer = SleepOffer {
+                region_id: self.region_id,
+                leader: self.me.id,
+                follower: *follower,
+                term: contract.term,
+                last_index: contract.last_index,
+            };
+            (*store, offer)
+        };
+        let offers = offered.expected.iter().map(offer_of).collect();
+        self.sleep.rest = Rest::Offered(Box::new(offered));
+        offers
+    }
+
+    /// What has to be agreed to before this leader's region sleeps. `None`: it does not sleep now.
+    fn contract(&self, until: Instant, judge: impl Fn(StoreId) -> Judgement) -> Option<Offered> {
+        if !self.is_leader() || self.has_work() {
+            return None;
+        }
+        let others = self.group.configuration().peers().into_iter().filter(|id| *id != self.me.id);
+        let others: Option<Vec<_>> = others.map(|id| self.find_store(id).map(|store| (id, store))).collect();
+        let others = others?;
+        let is_down = |store: StoreId| !judge(store).is_live;
+        // A store that lives and does not hear this one would not agree.
+        if others.iter().any(|(_, store)| judge(*store).is_live && !judge(*store).is_confirming) {
+            return None;
+        }
+        let store_of = |id: PeerId| others.iter().find(|(peer, _)| *peer == id).map(|(_, store)| *store);
+        let contract = self.group.sleep_contract(|id| store_of(id).is_none_or(is_down)).ok()?;
+        let (down, expected): (Vec<_>, Vec<_>) =
+            others.iter().copied().partition(|(_, store)| is_down(*store));
+        let debts = down.into_iter().map(|(_, store)| store).collect();
+        Some(Offered { contract, expected, agreed: Vec::new(), debts, until })
+    }
+
+    /// A store's peer sleeps by the offer of this one.
+    pub(crate) fn on_agreed(&mut self, from: StoreId, offer: &SleepOffer) {
+        let Rest::Offered(offered) = &mut self.sleep.rest else { return };
+        let contract = SleepContract { term: offer.term, last_index: offer.last_index };
+        let agreed = (offer.follower, from);
+        if offer.leader == self.me.id
+            && contract == offered.contract
+            && offered.expected.contains(&agreed)
+            && !offered.agreed.contains(&agreed)
+        {
+            offered.agreed.push(agreed);
+        }
+    }
+
+    /// Ends the offer that is under way, if all have agreed or it is time: whether this leader sleeps now.
+    pub(crate) fn settle_offer(&mut self, now: Instant, judge: impl Fn(StoreId) -> Judgement) -> bool {
+        let Rest::Offered(offered) = &self.sleep.rest else { return false };
+        let is_unchanged = self.is_leader()
+            && !self.has_work()
+            && self.group.sleep_contract(|id| !offered.expected.iter().any(|(peer, _)| *peer == id))
+                == Ok(offered.contract);
+        // Whoever has agreed and is down since has lost the agreement.
+        let is_kept = offered.expected.iter().all(|(_, store)| judge(*store).is_live);
+        if !is_unchanged || !is_kept || now >= offered.until {
+            self.sleep.fail(now);
+            return false;
+        }
+        if !offered.is_complete() {
+            return false;
+        }
+        let has_quorum = raft::quorum::joint(self.group.configuration(), |id| {
+            id == self.me.id || offered.agreed.iter().any(|(peer, _)| *peer == id)
+        });
+        let contract = offered.contract;
+        let sleeper = Sleeper { region_id: self.region_id, term: contract.term };
+        let agreed = offered.agreed.iter().map(|(_, store)| *store).collect();
+        let debts = offered.debts.iter().copied().collect();
+        if !has_quorum || self.group.sleep(contract).is_err() {
+            self.sleep.fail(now);
+            return false;
+        }
+        self.sleep.rest = Rest::Leading(Box::new(LeadingSleep { sleeper, agreed, debts }));
+        self.sleep.failed_count = 0;
+        true
+    }
+
+    /// Falls asleep as the leader on another store offers, if this peer is where the offer says.
+    pub(crate) fn accept_sleep(
+        &mut self,
+        from: StoreId,
+        incarnation: Incarnation,
+        offer: &SleepOffer,
+    ) -> bool {
+        let contract = SleepContract { term: offer.term, last_index: offer.last_index };
+        let is_for_me = offer.follower == self.me.id
+            && self.group.leader() == Some(offer.leader)
+            && self.find_store(offer.leader) == Some(from);
+        if !is_for_me || self.is_leader() || self.has_work() {
+            return false;
+        }
+        if let Rest::Following(asleep) = &self.sleep.rest {
+            // Its agreement may have been lost.
+            let own = SleepContract { term: asleep.sleeper.term, last_index: self.group.last().index };
+            return self.group.is_asleep() && asleep.incarnation == incarnation && own == contract;
+        }
+        if self.group.sleep(contract).is_err() {
+            return false;
+        }
+        let sleeper = Sleeper { region_id: self.region_id, term: contract.term };
+        let asleep = FollowingSleep { sleeper, leader_store: from, incarnation };
+        self.sleep.rest = Rest::Following(Box::new(asleep));
+        true
+    }
+
+    /// When a message that only a leader sends came last.
+    pub(crate) fn leader_heard_at(&self) -> Instant {
+        self.sleep.leader_heard_at
+    }
+
+    /// A follower of this leader is awake.
+    pub(crate) fn on_follower_awake(&mut self, now: Instant) {
+        if self.group.is_asleep() {
+            self.group.wake(now);
+        } else if matches!(self.sleep.rest, Rest::Offered(_)) {
+            self.sleep.fail(now);
+        }
+    }
+
+    /// Whether a quorum of the region's stores confirms that it hears this one.
+    pub(crate) fn has_quorum_of(&self, judge: impl Fn(StoreId) -> Judgement) -> bool {
+        raft::quorum::joint(self.group.configuration(), |id| {
+            let confirms = |store| judge(store).is_live && judge(store).is_confirming;
+            id == self.me.id || self.find_store(id).is_some_and(confirms)
+        })
+    }
+
+    /// Whether anything is open here that Raft does not know of.
+    pub(crate) fn has_work(&self) -> bool {
+        self.is_removed
+            || self.change.is_some()
+            || self.proposed_split.is_some()
+            || self.splitting.is_some()
+            || self.received.is_some()
+            || self.installing.is_some()
+            || self.region.is_none()
+            || self.proposals.has_any()
+            || self.reads.has_any()
+    }
+}
