@@ -425,7 +425,7 @@ async fn health_http_and_operators() {
         client.transfer_leader(transfer(77)).await.expect_err("no peer").code(),
         Code::FailedPrecondition
     );
-    let remove = admin::RemovePeerRequest { region_id: FIRST_REGION, store_id: own };
+    let remove = admin::RemovePeerRequest { region_id: FIRST_REGION, store_id: own, terms: None };
     assert!(client.remove_peer(Request::new(remove)).await.is_err(), "the last peer stays");
 }
 

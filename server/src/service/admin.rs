@@ -1,6 +1,6 @@
 //! Operators' verbs. Every store takes them; what another store must do is passed on to it, once.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use placement::{
     ChangeRequest, PlacementAnswer, PlacementCall, RegionChange, RegionRoute, StoreState,
@@ -12,9 +12,9 @@ use proto::{
 };
 use store::{AdminAction, AdminRequest, Responder};
 use tokio::{sync::oneshot, time::timeout};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, metadata::MetadataValue, transport::Channel};
 use transport::dial;
-use types::{KeyRange, Peer, PeerRole, RegionId, StoreId};
+use types::{Epoch, KeyRange, Peer, PeerRole, Region, RegionId, RegionSize, StoreId};
 
 use super::{
     admin_convert::{operation_row, region_view, settings_row, store_view},
@@ -46,22 +46,52 @@ impl Admin {
 
     /// A region with its leader; the placement group too, which no directory has.
     async fn route(&self, running: &Running, region_id: RegionId) -> Result<RegionRoute, Status> {
-        if region_id == RegionId::PLACEMENT
-            && let Some(picture) = running.store.region(region_id)
-            && let Some(region) = picture.region
-        {
-            let region = Arc::unwrap_or_clone(region);
+        if region_id == RegionId::PLACEMENT {
+            let (region, leader) = self.placement_group(running).await?;
+            let leader = leader.and_then(|store_id| region.find_peer_on(store_id));
             return Ok(RegionRoute {
                 region,
-                leader: picture.leader,
+                leader,
                 down_peers: vec![],
                 pending_peers: vec![],
-                size: picture.size,
+                size: RegionSize::default(),
             });
         }
         let answer = running.ask(PlacementCall::GetRegionById { region_id }).await.map_err(status_of)?;
         let PlacementAnswer::Region(route) = answer else { return Err(other_answer()) };
         route.ok_or_else(|| Status::not_found(format!("there is no region {region_id}")))
+    }
+
+    /// The placement group with the store that leads it: as the peer here knows it or, where there is none, as its leader
+    /// does.
+    async fn placement_group(&self, running: &Running) -> Result<(Region, Option<StoreId>), Status> {
+        if let Some(own) = own_placement_group(running) {
+            return Ok(own);
+        }
+        let PlacementAnswer::Cluster(cluster) =
+            running.ask(PlacementCall::ClusterInfo).await.map_err(status_of)?
+        else {
+            return Err(other_answer());
+        };
+        let unknown = || Status::unavailable("it is not known who leads the placement group");
+        let leader = cluster.placement_leader.ok_or_else(unknown)?;
+        let request = forwarded(admin::ClusterStatusRequest {});
+        let mut there = self.dial(leader).await?;
+        let answer = timeout(FORWARD_TIMEOUT, there.cluster_status(request)).await;
+        let answer =
+            answer.map_err(|_| Status::deadline_exceeded(format!("no answer of store {leader}")))??;
+        let group = answer.into_inner().placement_group.ok_or_else(unknown)?;
+        let group = Region::try_from(group).map_err(|error| Status::internal(error.to_string()))?;
+        Ok((group, Some(leader)))
+    }
+
+    /// The operators' service of another store.
+    async fn dial(&self, store_id: StoreId) -> Result<AdminClient<Channel>, Status> {
+        let address = self.state.book.address_of(store_id).ok_or_else(|| {
+            Status::unavailable(format!("the address of store {store_id}, which leads it, is not known"))
+        })?;
+        let channel = dial(self.state.credentials, &address, 1 << 20).await;
+        channel.map(AdminClient::new).map_err(|error| Status::unavailable(error.to_string()))
     }
 
     /// Asks placement for something that has no answer but that it is done.
@@ -72,13 +102,20 @@ impl Admin {
         Ok(())
     }
 
-    /// Moves the voters of a region to exactly these stores.
-    async fn move_peers(
+    /// Has placement begin a change of a region.
+    async fn change_region(
         &self,
-        region_id: RegionId,
-        store_ids: Vec<StoreId>,
+        region_id: u64,
+        change: RegionChange,
+        terms: Option<admin::ChangeTerms>,
     ) -> Result<Response<admin::OperationStarted>, Status> {
-        let change = ChangeRequest::new(region_id, RegionChange::SetStores(store_ids));
+        let terms = terms.unwrap_or_default();
+        let change = ChangeRequest {
+            epoch: terms.epoch.map(Epoch::from),
+            change_id: terms.change_id,
+            deadline: (terms.deadline_millis > 0).then(|| Duration::from_millis(terms.deadline_millis)),
+            ..ChangeRequest::new(RegionId(region_id), change)
+        };
         let call = PlacementCall::ChangeRegion(change);
         let PlacementAnswer::OperationStarted { operation_id } =
             self.running()?.ask(call).await.map_err(status_of)?
@@ -86,19 +123,6 @@ impl Admin {
             return Err(other_answer());
         };
         Ok(Response::new(admin::OperationStarted { operation_id }))
-    }
-
-    /// The stores of a region's peers as they are, changed by `change`.
-    async fn change_stores(
-        &self,
-        region_id: u64,
-        change: impl FnOnce(&mut Vec<StoreId>) -> Result<(), Status>,
-    ) -> Result<Response<admin::OperationStarted>, Status> {
-        let region_id = RegionId(region_id);
-        let route = self.route(self.running()?, region_id).await?;
-        let mut store_ids: Vec<StoreId> = route.region.peers.iter().map(|peer| peer.store_id).collect();
-        change(&mut store_ids)?;
-        self.move_peers(region_id, store_ids).await
     }
 
     /// Lets a peer of a region that is led here lead it.
@@ -123,20 +147,25 @@ impl Admin {
         leader: StoreId,
         request: admin::TransferLeaderRequest,
     ) -> Result<(), Status> {
-        let address = self.state.book.address_of(leader).ok_or_else(|| {
-            Status::unavailable(format!(
-                "the address of store {leader}, which leads the region, is not known"
-            ))
-        })?;
-        let channel = dial(self.state.credentials, &address, 1 << 20)
-            .await
-            .map_err(|error| Status::unavailable(error.to_string()))?;
-        let mut request = Request::new(request);
-        request.metadata_mut().insert(FORWARDED, tonic::metadata::MetadataValue::from_static("1"));
-        let answer = timeout(FORWARD_TIMEOUT, AdminClient::new(channel).transfer_leader(request)).await;
+        let mut there = self.dial(leader).await?;
+        let answer = timeout(FORWARD_TIMEOUT, there.transfer_leader(forwarded(request))).await;
         answer.map_err(|_| Status::deadline_exceeded(format!("no answer of store {leader}")))??;
         Ok(())
     }
+}
+
+/// The placement group, and the store that leads it, as the peer here knows it, if there is one.
+fn own_placement_group(running: &Running) -> Option<(Region, Option<StoreId>)> {
+    let picture = running.store.region(RegionId::PLACEMENT)?;
+    let region = Arc::unwrap_or_clone(picture.region?);
+    Some((region, picture.leader.map(|leader| leader.store_id)))
+}
+
+/// A request that is not passed on again.
+fn forwarded<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert(FORWARDED, MetadataValue::from_static("1"));
+    request
 }
 
 #[tonic::async_trait]
@@ -155,7 +184,7 @@ impl admin_server::Admin for Admin {
 
     async fn cluster_status(
         &self,
-        _: Request<admin::ClusterStatusRequest>,
+        request: Request<admin::ClusterStatusRequest>,
     ) -> Result<Response<admin::ClusterStatusResponse>, Status> {
         let Some(running) = self.state.running() else {
             let warnings = vec!["this store belongs to no cluster yet: run `sheaf init`".to_owned()];
@@ -185,10 +214,16 @@ impl admin_server::Admin for Admin {
         if routes.len() >= SCAN_REGIONS_MAX {
             warnings.push(format!("only the first {SCAN_REGIONS_MAX} regions are counted"));
         }
-        let group = running.store.region(RegionId::PLACEMENT).and_then(|picture| picture.region);
+        let is_forwarded = request.metadata().contains_key(FORWARDED);
+        let group = match own_placement_group(running) {
+            Some((region, _)) => Some(region),
+            None if is_forwarded => None,
+            // Whoever knows nothing of the group still tells the rest.
+            None => self.placement_group(running).await.ok().map(|(region, _)| region),
+        };
         Ok(Response::new(admin::ClusterStatusResponse {
             settings: Some(settings_row(cluster.settings)),
-            placement_group: group.map(|region| Arc::unwrap_or_clone(region).into()),
+            placement_group: group.map(Into::into),
             placement_leader_store_id: cluster.placement_leader.map_or(0, |store| store.0),
             region_count: routes.len() as u64,
             regions_without_leader_count: without_leader as u64,
@@ -270,15 +305,8 @@ impl admin_server::Admin for Admin {
         if request.is_learner {
             return Err(Status::unimplemented("this version has learners only on their way to being voters"));
         }
-        let store_id = StoreId(request.store_id);
-        self.change_stores(request.region_id, |stores| {
-            if stores.contains(&store_id) {
-                return Err(Status::already_exists(format!("it has a peer on store {store_id}")));
-            }
-            stores.push(store_id);
-            Ok(())
-        })
-        .await
+        let change = RegionChange::AddPeer(StoreId(request.store_id));
+        self.change_region(request.region_id, change, request.terms).await
     }
 
     async fn remove_peer(
@@ -286,15 +314,8 @@ impl admin_server::Admin for Admin {
         request: Request<admin::RemovePeerRequest>,
     ) -> Result<Response<admin::OperationStarted>, Status> {
         let request = request.into_inner();
-        let store_id = StoreId(request.store_id);
-        self.change_stores(request.region_id, |stores| {
-            if !stores.contains(&store_id) {
-                return Err(Status::not_found(format!("it has no peer on store {store_id}")));
-            }
-            stores.retain(|store| *store != store_id);
-            Ok(())
-        })
-        .await
+        let change = RegionChange::RemovePeer(StoreId(request.store_id));
+        self.change_region(request.region_id, change, request.terms).await
     }
 
     async fn move_peers(
@@ -303,7 +324,7 @@ impl admin_server::Admin for Admin {
     ) -> Result<Response<admin::OperationStarted>, Status> {
         let request = request.into_inner();
         let store_ids = request.store_ids.into_iter().map(StoreId).collect();
-        self.move_peers(RegionId(request.region_id), store_ids).await
+        self.change_region(request.region_id, RegionChange::SetStores(store_ids), request.terms).await
     }
 
     async fn split_region(
@@ -311,6 +332,18 @@ impl admin_server::Admin for Admin {
         _: Request<admin::SplitRegionRequest>,
     ) -> Result<Response<admin::OperationStarted>, Status> {
         Err(Status::unimplemented("this version does not split regions"))
+    }
+
+    async fn allocate_ids(
+        &self,
+        request: Request<wire::AllocateIds>,
+    ) -> Result<Response<wire::AllocateIdsResponse>, Status> {
+        let call = PlacementCall::AllocateIds { count: request.into_inner().count };
+        let PlacementAnswer::Ids { first_id, count } = self.running()?.ask(call).await.map_err(status_of)?
+        else {
+            return Err(other_answer());
+        };
+        Ok(Response::new(wire::AllocateIdsResponse { first_id, count }))
     }
 
     async fn drain(
