@@ -8,7 +8,10 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -19,7 +22,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::{Fsync, PowerSupply};
+use crate::{Fsync, PowerSupply, wires::Wires};
 
 /// The first region of the client keyspace.
 const FIRST_REGION: u64 = 2;
@@ -32,6 +35,8 @@ pub struct Options {
     pub stores: usize,
     /// Whether the stores' disks can lose power, and their fsync be told what to do.
     pub has_power_supply: bool,
+    /// Whether each store can be cut off from the others and from clients.
+    pub has_wires: bool,
     /// Lines for each store's configuration file.
     pub configuration: String,
     /// What starts each store: words before the command's own, such as those of a shell that sets limits first. The
@@ -41,7 +46,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { stores: 3, has_power_supply: false, configuration: String::new(), launcher: Vec::new() }
+        Options {
+            stores: 3,
+            has_power_supply: false,
+            has_wires: false,
+            configuration: String::new(),
+            launcher: Vec::new(),
+        }
     }
 }
 
@@ -50,11 +61,17 @@ pub struct Cluster {
     stores: Vec<Store>,
     options: Options,
     power: Option<PowerSupply>,
+    wires: Option<Wires>,
     directory: TempDir,
 }
 
 struct Store {
+    /// Where others reach it.
     address: String,
+    /// Where it listens, if that is another address.
+    own_address: Option<String>,
+    /// Whether it runs and hears nobody: it is stopped, or cut off.
+    is_deaf: AtomicBool,
     data_dir: PathBuf,
     log: PathBuf,
     child: Option<Child>,
@@ -65,13 +82,10 @@ impl Cluster {
     pub async fn start(options: Options) -> Result<Cluster> {
         let directory = TempDir::new()?;
         let power = options.has_power_supply.then(PowerSupply::build).transpose()?;
-        let mut cluster = Cluster { stores: Vec::new(), options, power, directory };
-        for at in 0..cluster.options.stores {
-            let name = format!("store-{}", at + 1);
-            let data_dir = cluster.directory.path().join(&name);
-            fs::create_dir(&data_dir)?;
-            let log = cluster.directory.path().join(format!("{name}.log"));
-            cluster.stores.push(Store { address: free_address()?, data_dir, log, child: None });
+        let wires = options.has_wires.then(Wires::new);
+        let mut cluster = Cluster { stores: Vec::new(), options, power, wires, directory };
+        for _ in 0..cluster.options.stores {
+            cluster.prepare_store()?;
         }
         for at in 0..cluster.stores.len() {
             cluster.spawn(at)?;
@@ -80,6 +94,26 @@ impl Cluster {
         let voters = cluster.stores.len().min(3);
         cluster.wait_for_voters(voters).await?;
         Ok(cluster)
+    }
+
+    /// Starts one store more, which joins the others.
+    pub fn add_store(&mut self) -> Result<usize> {
+        let at = self.prepare_store()?;
+        self.spawn(at)?;
+        Ok(at)
+    }
+
+    fn prepare_store(&mut self) -> Result<usize> {
+        let at = self.stores.len();
+        let name = format!("store-{}", at + 1);
+        let data_dir = self.directory.path().join(&name);
+        fs::create_dir(&data_dir)?;
+        let log = self.directory.path().join(format!("{name}.log"));
+        let address = free_address()?;
+        let own_address = self.wires.is_some().then(free_address).transpose()?;
+        let is_deaf = AtomicBool::new(false);
+        self.stores.push(Store { address, own_address, is_deaf, data_dir, log, child: None });
+        Ok(at)
     }
 
     /// Every store's address.
@@ -121,7 +155,11 @@ impl Cluster {
         ensure!(store.child.is_none(), "store {at} runs already");
         let log = File::options().create(true).append(true).open(&store.log)?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        store.child = Some(command.spawn().context("start a store")?);
+        let child = command.spawn().context("start a store")?;
+        let process = store.child.insert(child).id();
+        if let (Some(wires), Some(own_address)) = (&self.wires, &store.own_address) {
+            wires.lay(at, process, &store.address, own_address)?;
+        }
         Ok(())
     }
 
@@ -129,7 +167,8 @@ impl Cluster {
         let store = &self.stores[at];
         let mut command = launched(&self.options.launcher, &binary()?);
         command.env("DATA_DIR", &store.data_dir).arg("start").arg("--data-dir").arg(&store.data_dir);
-        command.args(["--addr", &store.address, "--join", &self.addresses().join(",")]);
+        command.args(["--addr", store.own_address.as_ref().unwrap_or(&store.address)]);
+        command.args(["--advertise-addr", &store.address, "--join", &self.addresses().join(",")]);
         if !self.options.configuration.is_empty() {
             let file = self.directory.path().join("sheaf.toml");
             fs::write(&file, &self.options.configuration)?;
@@ -174,8 +213,8 @@ impl Cluster {
     /// The first region as placement sees it, asked of any store that answers.
     pub async fn first_region(&self) -> Result<GetRegionResponse> {
         let mut last = anyhow::anyhow!("no store runs");
-        for store in self.stores.iter().filter(|store| store.child.is_some()) {
-            match first_region_at(&store.address).await {
+        for at in self.answering() {
+            match first_region_at(&self.stores[at].address).await {
                 Ok(region) => return Ok(region),
                 Err(error) => last = error,
             }
@@ -189,20 +228,20 @@ impl Cluster {
         eventually("a leader", PATIENCE, async || {
             let response = self.first_region().await?;
             let leader = response.leader.context("no leader")?;
-            for (at, store) in self.stores.iter().enumerate().filter(|(_, store)| store.child.is_some()) {
-                if self.store_id(&store.address, leader.store_id).await.unwrap_or(false) {
+            for at in self.answering() {
+                if self.has_store_id(&self.stores[at].address, leader.store_id).await.unwrap_or(false) {
                     found = Some(at);
                     return Ok(());
                 }
             }
-            bail!("the leader is on store {}, which does not run", leader.store_id)
+            bail!("the leader is on store {}, which does not answer", leader.store_id)
         })
         .await?;
         found.context("no leader")
     }
 
     /// Whether the store with this id has this address.
-    async fn store_id(&self, address: &str, id: u64) -> Result<bool> {
+    async fn has_store_id(&self, address: &str, id: u64) -> Result<bool> {
         let mut placement = PdClient::new(connect(address).await?);
         let request = proto::pdpb::GetStoreRequest { header: Some(RequestHeader::default()), store_id: id };
         let response = placement.get_store(timed(request)).await?.into_inner();
@@ -211,12 +250,40 @@ impl Cluster {
 
     /// Ends a store without a warning.
     pub fn kill(&mut self, at: usize) -> Result<()> {
+        // Before it is dead: a connection that a proxy takes for nobody is not refused, as a dead store's port would.
+        self.lift_wire(at);
         self.signal(at, Signal::KILL)?;
         self.wait(at).map(|_| ())
     }
 
+    /// Ends a store that runs without a warning, and empties its data directory.
+    pub fn wipe(&mut self, at: usize) -> Result<()> {
+        self.kill(at)?;
+        let data_dir = &self.stores[at].data_dir;
+        fs::remove_dir_all(data_dir)?;
+        Ok(fs::create_dir(data_dir)?)
+    }
+
+    /// Cuts a store off from everybody else, or connects it again. The cluster must have been started with wires.
+    pub fn set_cut_off(&self, at: usize, is_cut_off: bool) -> Result<()> {
+        self.wires.as_ref().context("started without wires")?.set_cut(at, is_cut_off);
+        self.stores[at].is_deaf.store(is_cut_off, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The stores that run and are neither stopped nor cut off.
+    pub fn answering(&self) -> impl Iterator<Item = usize> {
+        let is_answering = |at: &usize| {
+            self.stores[*at].child.is_some() && !self.stores[*at].is_deaf.load(Ordering::Relaxed)
+        };
+        (0..self.stores.len()).filter(is_answering)
+    }
+
     /// Sends a signal to a store.
     pub fn signal(&self, at: usize, signal: Signal) -> Result<()> {
+        if [Signal::STOP, Signal::CONT].contains(&signal) {
+            self.stores[at].is_deaf.store(signal == Signal::STOP, Ordering::Relaxed);
+        }
         let child = self.stores[at].child.as_ref().context("the store does not run")?;
         let pid = Pid::from_raw(i32::try_from(child.id())?).context("a process id")?;
         Ok(kill_process(pid, signal)?)
@@ -228,6 +295,7 @@ impl Cluster {
         let status = store.child.as_mut().context("the store does not run")?.try_wait()?;
         if status.is_some() {
             store.child = None;
+            self.lift_wire(at);
         }
         Ok(status)
     }
@@ -238,12 +306,19 @@ impl Cluster {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             if let Some(status) = child.try_wait()? {
+                self.lift_wire(at);
                 return Ok(status);
             }
             std::thread::sleep(Duration::from_millis(5));
         }
         child.kill()?;
         bail!("store {at} did not end in {PATIENCE:?}")
+    }
+
+    fn lift_wire(&self, at: usize) {
+        if let Some(wires) = &self.wires {
+            wires.lift(at);
+        }
     }
 
     /// From now on a store's fsync does this.

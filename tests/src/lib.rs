@@ -13,16 +13,22 @@ mod cluster;
 #[cfg(feature = "processes")]
 mod load;
 #[cfg(feature = "processes")]
+mod operate;
+#[cfg(feature = "processes")]
 mod power;
 #[cfg(feature = "processes")]
 mod verb;
 #[cfg(feature = "processes")]
 mod wire;
+#[cfg(feature = "processes")]
+mod wires;
 
 #[cfg(feature = "processes")]
 pub use cluster::{Cluster, Options, binary, eventually, free_address};
 #[cfg(feature = "processes")]
 pub use load::{Load, Tally};
+#[cfg(feature = "processes")]
+pub use operate::refusal;
 #[cfg(feature = "processes")]
 pub use power::{Fsync, PowerSupply};
 #[cfg(feature = "processes")]

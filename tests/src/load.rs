@@ -22,6 +22,7 @@ pub struct Load {
 
 struct Shared {
     client: Client,
+    keys: Vec<String>,
     history: Mutex<History>,
     started: Instant,
     is_stopping: AtomicBool,
@@ -31,17 +32,20 @@ struct Shared {
     done: AtomicU64,
     failed: AtomicU64,
     undetermined: AtomicU64,
+    first_failure: Mutex<Option<String>>,
     /// The longest time between two writes that succeeded, over all clients, in milliseconds.
     last_success: Mutex<(Instant, Duration)>,
 }
 
 /// How a load went.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Tally {
     /// Operations with a result.
     pub done: u64,
     /// Operations that did not happen.
     pub failed: u64,
+    /// Why the first of them did not.
+    pub first_failure: Option<String>,
     /// Writes that may have happened.
     pub undetermined: u64,
     /// The longest time in which no client's write succeeded.
@@ -52,8 +56,15 @@ impl Load {
     /// Starts `count` clients over `keys` keys.
     #[must_use]
     pub fn start(client: Client, count: u64, keys: u64) -> Load {
+        Load::over(client, count, (0..keys).map(|key| format!("key-{key}")).collect())
+    }
+
+    /// Starts `count` clients over these keys.
+    #[must_use]
+    pub fn over(client: Client, count: u64, keys: Vec<String>) -> Load {
         let shared = Arc::new(Shared {
             client,
+            keys,
             history: Mutex::new(History::new()),
             started: Instant::now(),
             is_stopping: AtomicBool::new(false),
@@ -62,9 +73,10 @@ impl Load {
             done: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             undetermined: AtomicU64::new(0),
+            first_failure: Mutex::new(None),
             last_success: Mutex::new((Instant::now(), Duration::ZERO)),
         });
-        let clients = (0..count).map(|id| tokio::spawn(drive(Arc::clone(&shared), id, keys))).collect();
+        let clients = (0..count).map(|id| tokio::spawn(drive(Arc::clone(&shared), id))).collect();
         Load { shared, clients }
     }
 
@@ -72,6 +84,12 @@ impl Load {
     #[must_use]
     pub fn done(&self) -> u64 {
         self.shared.done.load(Ordering::Relaxed)
+    }
+
+    /// Writes so far that may have happened.
+    #[must_use]
+    pub fn undetermined(&self) -> u64 {
+        self.shared.undetermined.load(Ordering::Relaxed)
     }
 
     /// Lets the load run until this many more operations are done.
@@ -91,16 +109,16 @@ impl Load {
     }
 
     /// Stops the clients, reads every key once more, and checks the whole history.
-    pub async fn finish(self, keys: u64) -> Result<Tally> {
+    pub async fn finish(self) -> Result<Tally> {
         self.shared.is_stopping.store(true, Ordering::Relaxed);
         for client in self.clients {
             client.await.context("a client panicked")?;
         }
-        for key in 0..keys {
-            let shared = &self.shared;
+        let shared = &self.shared;
+        for key in 0..shared.keys.len() as u64 {
             crate::eventually("the last reads", Duration::from_secs(60), async || {
                 let read = operate(shared, u64::MAX, key, Operation::Get).await;
-                ensure!(read, "key {key} cannot be read");
+                ensure!(read, "{} cannot be read", shared.keys[usize::try_from(key)?]);
                 Ok(())
             })
             .await?;
@@ -111,13 +129,15 @@ impl Load {
         Ok(Tally {
             done: self.shared.done.load(Ordering::Relaxed),
             failed: self.shared.failed.load(Ordering::Relaxed),
+            first_failure: shared.first_failure.lock().expect("no client panics under the lock").clone(),
             undetermined: self.shared.undetermined.load(Ordering::Relaxed),
             longest_gap: self.shared.last_success.lock().expect("no client panics under the lock").1,
         })
     }
 }
 
-async fn drive(shared: Arc<Shared>, id: u64, keys: u64) {
+async fn drive(shared: Arc<Shared>, id: u64) {
+    let keys = shared.keys.len() as u64;
     let mut number = id;
     while !shared.is_stopping.load(Ordering::Relaxed) {
         // A fixed walk over the keys, three writes to a read; which client meets which is left to timing.
@@ -136,7 +156,7 @@ async fn drive(shared: Arc<Shared>, id: u64, keys: u64) {
 
 /// One operation, recorded; whether it has a result.
 async fn operate(shared: &Shared, id: u64, key: u64, operation: Operation) -> bool {
-    let name = format!("key-{key}");
+    let name = shared.keys[usize::try_from(key).expect("keys are few")].clone();
     let is_write = operation != Operation::Get;
     let now = || types::Instant(u64::try_from(shared.started.elapsed().as_nanos()).unwrap_or(u64::MAX));
     let call = {
@@ -154,7 +174,11 @@ async fn operate(shared: &Shared, id: u64, key: u64, operation: Operation) -> bo
     let (outcome, counter) = match result {
         Ok(outcome) => (outcome, &shared.done),
         Err(error) if error.is_undetermined() => (Outcome::Undetermined, &shared.undetermined),
-        Err(_) => (Outcome::Failed, &shared.failed),
+        Err(error) => {
+            let mut first = shared.first_failure.lock().expect("no client panics under the lock");
+            first.get_or_insert_with(|| format!("{:?} after the start: {error:?}", shared.started.elapsed()));
+            (Outcome::Failed, &shared.failed)
+        }
     };
     counter.fetch_add(1, Ordering::Relaxed);
     if is_write && outcome == Outcome::Done {

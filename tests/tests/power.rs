@@ -66,7 +66,7 @@ async fn lose_power_under_load(fsync: Option<Fsync>) -> Result<Aftermath> {
     }
     load.set_read_only(false);
     load.run_for(500).await?;
-    match load.finish(KEYS).await {
+    match load.finish().await {
         Ok(tally) => {
             println!("{tally:?}");
             Ok(Aftermath::Whole)
@@ -110,7 +110,7 @@ async fn a_failed_fsync_stops_the_store_with_a_message() -> Result<()> {
     // The disk works again, and nobody has repaired anything.
     cluster.spawn(leader)?;
     load.run_for(500).await?;
-    println!("{:?}", load.finish(KEYS).await?);
+    println!("{:?}", load.finish().await?);
     Ok(())
 }
 

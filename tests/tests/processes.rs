@@ -27,7 +27,7 @@ async fn killing_the_leaders_store_loses_nothing() -> Result<()> {
         cluster.spawn(leader)?;
     }
     load.run_for(500).await?;
-    let tally = load.finish(KEYS).await?;
+    let tally = load.finish().await?;
     println!("{tally:?}");
     Ok(())
 }
@@ -42,7 +42,7 @@ async fn killing_every_store_loses_nothing() -> Result<()> {
         (0..3).try_for_each(|at| cluster.spawn(at))?;
         load.run_for(500).await?;
     }
-    let tally = load.finish(KEYS).await?;
+    let tally = load.finish().await?;
     println!("{tally:?}");
     Ok(())
 }
@@ -58,7 +58,7 @@ async fn a_leader_that_is_stopped_for_five_seconds_serves_nothing_stale() -> Res
     tokio::time::sleep(Duration::from_secs(5)).await;
     cluster.signal(leader, Signal::CONT)?;
     load.run_for(1_000).await?;
-    let tally = load.finish(KEYS).await?;
+    let tally = load.finish().await?;
     println!("{tally:?}");
     Ok(())
 }
@@ -81,7 +81,7 @@ async fn three_stores_run_with_1024_open_files_each() -> Result<()> {
     cluster.kill(leader)?;
     cluster.spawn(leader)?;
     load.run_for(1_000).await?;
-    println!("{:?}", load.finish(KEYS).await?);
+    println!("{:?}", load.finish().await?);
     Ok(())
 }
 
@@ -116,7 +116,7 @@ async fn a_store_that_is_asked_to_stop_hands_over_and_exits_cleanly() -> Result<
     assert_eq!(status.code(), Some(0));
     assert!(started.elapsed() < Duration::from_secs(20), "took {:?}", started.elapsed());
     load.run_for(500).await?;
-    let tally = load.finish(KEYS).await?;
+    let tally = load.finish().await?;
     assert_eq!(tally.failed, 0, "{tally:?}");
     Ok(())
 }

@@ -8,5 +8,6 @@
 mod clusters;
 mod disk;
 mod messages;
+mod moves;
 mod requests;
 mod start;

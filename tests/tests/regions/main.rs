@@ -1,0 +1,11 @@
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stdout,
+    reason = "I/O shell: real processes, real time"
+)]
+//! Real stores whose regions move under load, while stores die, stop and are cut off.
+
+mod faults;
+mod moves;
+mod repair;
