@@ -74,6 +74,7 @@ fn methods_have_the_names_that_clients_call() {
         Tikv, raw_get_key_ttl => "/tikvpb.Tikv/RawGetKeyTTL";
         Tikv, raw_compare_and_swap => "/tikvpb.Tikv/RawCompareAndSwap";
         Tikv, raw_checksum => "/tikvpb.Tikv/RawChecksum";
+        Tikv, split_region => "/tikvpb.Tikv/SplitRegion";
         Pd, get_members => "/pdpb.PD/GetMembers";
         Pd, get_region => "/pdpb.PD/GetRegion";
         Pd, get_prev_region => "/pdpb.PD/GetPrevRegion";

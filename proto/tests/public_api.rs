@@ -378,7 +378,29 @@ fn placement_requests() {
     };
     check(query, &[header_bytes.clone(), number(2, 1), bytes(3, [2]), bytes(4, "k"), bytes(5, "p")]);
     let split = pdpb::SplitRegionsRequest { header, split_keys: vec!["s".into()], retry_limit: 4 };
-    check(split, &[header_bytes, bytes(2, "s"), number(3, 4)]);
+    check(split, &[header_bytes.clone(), bytes(2, "s"), number(3, 4)]);
+    let header = Some(pdpb::ResponseHeader { cluster_id: 1, error: None });
+    let split = pdpb::SplitRegionsResponse { header, finished_percentage: 100, regions_id: vec![7, 8] };
+    check(split, &[bytes(1, number(1, 1)), number(2, 100), bytes(3, [7, 8])]);
+}
+
+#[test]
+fn splits_of_one_region() {
+    let context = Some(kvrpcpb::Context { region_id: 2, ..Default::default() });
+    let split = kvrpcpb::SplitRegionRequest {
+        context,
+        split_key: "a".into(),
+        split_keys: vec!["b".into(), "c".into()],
+        is_raw_kv: true,
+    };
+    check(split, &[bytes(1, number(1, 2)), bytes(2, "a"), bytes(3, "b"), bytes(3, "c"), number(4, 1)]);
+    let split = kvrpcpb::SplitRegionResponse {
+        region_error: None,
+        left: Some(region()),
+        right: Some(region()),
+        regions: vec![region()],
+    };
+    check(split, &[bytes(2, region_bytes()), bytes(3, region_bytes()), bytes(4, region_bytes())]);
 }
 
 #[test]

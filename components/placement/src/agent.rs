@@ -7,7 +7,7 @@ use store::{
     AdminAction, AdminRequest, Lane, LeadChanges, PlacementClient, PlacementMessage, RegionReport, Store,
     StoreMessage, Transport,
 };
-use types::{Instant, Region, RegionId, StoreId, Term};
+use types::{Instant, Region, RegionId, Split, StoreId, Term};
 
 use crate::{
     core::{
@@ -16,7 +16,7 @@ use crate::{
         codec,
         host::{Host, HostConfig},
         operation::Goal,
-        protocol::{Caller, LeaderReport, LonelyPeer, Response},
+        protocol::{Caller, LeaderReport, LonelyPeer, Request, Response},
         record::{KeyMode, StoreLoad, StoreRecord},
     },
     host::HostShell,
@@ -45,6 +45,8 @@ pub enum PlacementMail {
     Message(StoreId, PlacementMessage),
     /// From this store, to what the host asked of it.
     Host(HostMail),
+    /// From this store: how a split has ended, by its change id.
+    SplitEnded(u64, store::Result<()>),
 }
 
 /// What placement tells the process beside answers, and asks of it. Calls must not block.
@@ -92,6 +94,7 @@ pub struct PlacementSetup {
 /// The actor: an agent, and a host that acts only while the placement group is led here.
 pub struct PlacementWorker {
     store: Store,
+    mailbox: Arc<Mailbox<PlacementMail>>,
     this_store: StoreId,
     transport: Arc<dyn Transport>,
     events: Arc<dyn PlacementEvents>,
@@ -114,7 +117,8 @@ impl PlacementWorker {
         let this_store = self_record.id;
         let agent = Agent::new(AgentConfig { cluster_id, key_mode, record: self_record, known_stores, seed });
         PlacementWorker {
-            host: HostShell::new(host, store.clone(), mailbox),
+            host: HostShell::new(host, store.clone(), Arc::clone(&mailbox)),
+            mailbox,
             store,
             this_store,
             transport,
@@ -143,6 +147,10 @@ impl PlacementWorker {
             }
             PlacementMail::Message(from, message) => self.on_request_message(now, from, message),
             PlacementMail::Host(mail) => self.host.on_mail(now, mail),
+            PlacementMail::SplitEnded(change_id, result) => {
+                let result = result.map_err(refusal_of_split);
+                self.agent.on_split_ended(now, change_id, result, &Here(&self.store));
+            }
         }
     }
 
@@ -156,6 +164,9 @@ impl PlacementWorker {
     fn on_request_message(&mut self, now: Now, from: StoreId, message: PlacementMessage) {
         let caller = Caller { store_id: from, request_id: message.id };
         match codec::decode_request(message.body) {
+            Ok(Request::Split(request)) => {
+                self.agent.on_split_request(now, caller, request, &Here(&self.store));
+            }
             Ok(request) => self.host.host.on_request(now, caller, request),
             Err(error) => {
                 tracing::warn!(store = %from, %error, "a request to placement makes no sense");
@@ -180,6 +191,8 @@ impl PlacementWorker {
                     self.outbox.entry(to).or_default().push(StoreMessage::Placement(message));
                 }
                 Effect::Reply(responder, result) => responder.reply(result),
+                Effect::Respond(caller, response) => self.respond(caller, response),
+                Effect::Split { region_id, split } => self.split(region_id, split),
                 Effect::Goal(goal) => self.carry_out(goal),
                 Effect::Destroy(region) => self.destroy(region),
                 Effect::Stores(stores) => self.events.on_stores(stores),
@@ -227,6 +240,16 @@ impl PlacementWorker {
 }
 
 impl PlacementWorker {
+    /// Lets the leader of a region, which is here, split it.
+    fn split(&self, region_id: RegionId, split: Split) {
+        let (mailbox, change_id) = (Arc::clone(&self.mailbox), split.change_id);
+        let responder = store::Responder::new(move |result: store::Result<()>| {
+            mailbox.send(PlacementMail::SplitEnded(change_id, result));
+        });
+        let epoch = Some(split.epoch);
+        self.store.admin(AdminRequest { region_id, epoch, action: AdminAction::Split(split), responder });
+    }
+
     /// Ends a peer that was removed and has not heard of it.
     fn destroy(&self, region: Region) {
         let region_id = region.id;
@@ -338,6 +361,37 @@ fn load_of(store: &Store, events: &dyn PlacementEvents) -> StoreLoad {
     let DiskSpace { capacity_bytes, available_bytes } = events.disk_space();
     let region_count = store.region_count() as u64;
     StoreLoad { capacity_bytes, available_bytes, region_count, leader_count: 0 }
+}
+
+/// Why a store did not split a region, as the agent tells others.
+fn refusal_of_split(error: store::Error) -> Error {
+    let text = error.to_string();
+    match error {
+        store::Error::NotLeader { leader, .. } => {
+            Error::NotLeader { hint: leader.map(|leader| leader.store_id), term: Term(0) }
+        }
+        store::Error::RegionNotFound(_)
+        | store::Error::NotInitialized(_)
+        | store::Error::StoreNotMatch { .. }
+        | store::Error::PeerMismatch { .. }
+        | store::Error::StaleTerm => Error::NotLeader { hint: None, term: Term(0) },
+        store::Error::EpochNotMatch { current } => match current.first() {
+            Some(region) => Error::EpochNotMatch { region_id: region.id, current: region.epoch },
+            None => Error::Unavailable { reason: text },
+        },
+        store::Error::Changing { region_id, change_id, stage } => {
+            Error::Changing { region_id, operation_id: change_id, stage: stage.to_owned() }
+        }
+        store::Error::KeyNotInRegion { .. }
+        | store::Error::EntryTooLarge { .. }
+        | store::Error::Invalid(_) => Error::Invalid(text),
+        store::Error::Busy { .. } | store::Error::DiskFull(_) | store::Error::Refused(_) => {
+            Error::Busy { reason: text }
+        }
+        store::Error::ReadIndexNotReady(_) | store::Error::Undetermined(_) | store::Error::Stopping => {
+            Error::Unavailable { reason: text }
+        }
+    }
 }
 
 fn lead_of(report: RegionReport) -> LeaderReport {

@@ -38,9 +38,10 @@ pub use agent::{
 pub use crate::core::{
     api::{
         ChangeRequest, ClusterPicture, Error, OperationPicture, OperationState, PlacementAnswer,
-        PlacementCall, RegionChange, RegionRoute, Responder, Result, Timestamp,
+        PlacementCall, RegionChange, RegionRoute, Responder, Result, SplitRequest, Timestamp,
     },
     bootstrap::first_address,
+    division::Division,
     limits,
     record::{KeyMode, Settings, StoreLoad, StorePicture, StoreRecord, StoreState},
 };

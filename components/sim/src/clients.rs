@@ -433,6 +433,7 @@ fn call_error(error: store::Error) -> CallError {
         store::Error::EpochNotMatch { current } => RegionError::EpochNotMatch { current },
         store::Error::KeyNotInRegion { .. } => RegionError::KeyNotInRegion,
         store::Error::Invalid(reason) | store::Error::Refused(reason) => return CallError::Refused(reason),
+        other @ store::Error::Changing { .. } => RegionError::Other(other.to_string()),
         store::Error::EntryTooLarge { size_bytes, .. } => RegionError::EntryTooLarge { size_bytes },
         store::Error::Busy { reason, retry_after } => {
             RegionError::Busy { reason: reason.to_owned(), retry_after }

@@ -84,9 +84,19 @@ pub enum Error {
     /// No quorum confirmed the read in time; nothing is wrong with asking again.
     #[error("read index of region {0} is not ready")]
     ReadIndexNotReady(RegionId),
-    /// A change of the region is under way that does not allow this one.
+    /// The region as it is does not allow this change.
     #[error("refused: {0}")]
     Refused(String),
+    /// Another change of the region is under way.
+    #[error("change {change_id} of region {region_id} is under way: {stage}")]
+    Changing {
+        /// The region.
+        region_id: RegionId,
+        /// Names the change.
+        change_id: u64,
+        /// What is being done.
+        stage: &'static str,
+    },
     /// It is not known whether the write happened, and this store will not learn it.
     #[error("it is not known whether the write happened: {0}")]
     Undetermined(&'static str),

@@ -12,6 +12,7 @@ mod configuration;
 mod entry;
 mod id;
 mod instant;
+pub mod memcomparable;
 mod range;
 mod region;
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use placement::{
-    ChangeRequest, PlacementAnswer, PlacementCall, RegionChange, RegionRoute, StoreState,
+    ChangeRequest, PlacementAnswer, PlacementCall, RegionChange, RegionRoute, SplitRequest, StoreState,
     limits::SCAN_REGIONS_MAX,
 };
 use proto::{
@@ -21,6 +21,7 @@ use super::{
     key_mode_of_number,
     limits::FORWARD_TIMEOUT,
     pd::{other_answer, status_of},
+    split::split,
     tikv::not_started,
 };
 use crate::{
@@ -329,9 +330,17 @@ impl admin_server::Admin for Admin {
 
     async fn split_region(
         &self,
-        _: Request<admin::SplitRegionRequest>,
-    ) -> Result<Response<admin::OperationStarted>, Status> {
-        Err(Status::unimplemented("this version does not split regions"))
+        request: Request<admin::SplitRegionRequest>,
+    ) -> Result<Response<admin::SplitRegionResponse>, Status> {
+        let request = request.into_inner();
+        let request = SplitRequest {
+            epoch: request.epoch.map(Into::into),
+            change_id: request.change_id,
+            ..SplitRequest::new(RegionId(request.region_id), request.split_keys)
+        };
+        let (change_id, regions) = split(self.running()?, request).await?;
+        let regions = regions.into_iter().map(Into::into).collect();
+        Ok(Response::new(admin::SplitRegionResponse { change_id, regions }))
     }
 
     async fn allocate_ids(

@@ -59,7 +59,11 @@ impl Gate {
         }
     }
 
-    fn context(self, context: Option<kvrpcpb::Context>) -> Result<convert::RequestContext, Refusal> {
+    /// A client's idea of a region, where it may ask for one.
+    pub(super) fn context(
+        self,
+        context: Option<kvrpcpb::Context>,
+    ) -> Result<convert::RequestContext, Refusal> {
         let context =
             convert::RequestContext::try_from(context).map_err(|error| Refusal::text(error.to_string()))?;
         if context.cluster_id.is_some_and(|cluster_id| cluster_id != self.cluster_id) {

@@ -1,60 +1,17 @@
 //! Keys of API V2: `r`, three bytes of keyspace, the user's key. They are stored, compared and split in memcomparable
 //! form, as region boundaries are told to clients (D9).
 
-use bytes::{BufMut, Bytes, BytesMut};
-use types::{Answer, Command, KeyRange, Query, Scan};
-
-/// Bytes that are encoded together.
-const GROUP: usize = 8;
-
-/// What follows a group that is full.
-const FULL: u8 = 0xff;
+use bytes::Bytes;
+use types::{
+    Answer, Command, KeyRange, Query, Scan,
+    memcomparable::{decode_key, encode_key},
+};
 
 /// The kind of key that raw requests use.
 const RAW_PREFIX: u8 = b'r';
 
 /// The kind byte and the keyspace's number.
 const PREFIX_BYTES: usize = 4;
-
-/// Groups of eight bytes, padded with zeros, each followed by 255 less its padding: the order of encoded keys is that
-/// of the keys, and no encoded key is the beginning of another.
-pub(super) fn encode_key(key: &[u8]) -> Bytes {
-    let mut encoded = BytesMut::with_capacity((key.len() / GROUP + 1) * (GROUP + 1));
-    let mut rest = key;
-    loop {
-        let taken = rest.len().min(GROUP);
-        encoded.put_slice(&rest[..taken]);
-        encoded.put_bytes(0, GROUP - taken);
-        let padding = u8::try_from(GROUP - taken).unwrap_or(0);
-        encoded.put_u8(FULL - padding);
-        rest = &rest[taken..];
-        if taken < GROUP {
-            return encoded.freeze();
-        }
-    }
-}
-
-/// The key of an encoded one; `None` if it is not the whole encoding of any.
-pub(super) fn decode_key(encoded: &[u8]) -> Option<Bytes> {
-    let mut key = BytesMut::with_capacity(encoded.len());
-    let mut rest = encoded;
-    loop {
-        let (group, behind) = rest.split_at_checked(GROUP + 1)?;
-        let padding = usize::from(FULL - group[GROUP]);
-        if padding > GROUP {
-            return None;
-        }
-        let (taken, zeros) = group[..GROUP].split_at(GROUP - padding);
-        if zeros.iter().any(|byte| *byte != 0) {
-            return None;
-        }
-        key.put_slice(taken);
-        rest = behind;
-        if padding > 0 {
-            return rest.is_empty().then(|| key.freeze());
-        }
-    }
-}
 
 /// The command with keys as they are stored.
 pub(super) fn encode_command(command: Command) -> Result<Command, String> {
@@ -134,40 +91,6 @@ mod tests {
     use types::Pair;
 
     use super::*;
-
-    #[test]
-    fn known_encodings() {
-        assert_eq!(encode_key(b"a").as_ref(), b"a\0\0\0\0\0\0\0\xf8");
-        assert_eq!(encode_key(b"").as_ref(), b"\0\0\0\0\0\0\0\0\xf7");
-        assert_eq!(encode_key(b"12345678").as_ref(), b"12345678\xff\0\0\0\0\0\0\0\0\xf7");
-        assert_eq!(encode_key(&[0xff; 4]).as_ref(), b"\xff\xff\xff\xff\0\0\0\0\xfb");
-    }
-
-    #[test]
-    fn keys_keep_their_order_and_come_back() {
-        let mut keys: Vec<Vec<u8>> =
-            vec![vec![], vec![0], vec![0, 0], vec![1; 7], vec![1; 8], vec![1; 9], vec![255; 20]];
-        keys.sort();
-        let encoded: Vec<_> = keys.iter().map(|key| encode_key(key)).collect();
-        assert!(encoded.is_sorted());
-        for (key, encoded) in keys.iter().zip(&encoded) {
-            assert_eq!(decode_key(encoded).as_deref(), Some(key.as_slice()));
-        }
-    }
-
-    #[test]
-    fn what_is_no_encoding_is_refused() {
-        for wrong in [
-            &b""[..],
-            b"short",
-            b"12345678\xff",
-            b"1\x001\0\0\0\0\0\xf8",
-            b"12345678\x01",
-            b"a\0\0\0\0\0\0\0\xf8x",
-        ] {
-            assert_eq!(decode_key(wrong), None, "{wrong:?}");
-        }
-    }
 
     #[test]
     fn keys_of_other_modes_are_refused() {

@@ -18,5 +18,17 @@ pub(super) const EMPTY_DELAY_MAX: Duration = Duration::from_secs(10);
 /// Requests to placement of one message that wait for their answers together.
 pub(super) const REGION_QUERIES_MAX: usize = 16_384;
 
+/// Splits of one `SplitRegions` that are asked for at one time: each is an entry, and an fsync on every store.
+pub(super) const SPLIT_REQUESTS_AT_ONCE: usize = 8;
+
+/// What is left of a `SplitRegions` is tried again so many times, where the client does not say.
+pub(super) const SPLIT_RETRIES: u64 = 5;
+
+/// It is tried again after this: an election takes about as long as a few of these.
+pub(super) const SPLIT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A `SplitRegions` is answered after this with what has been done.
+pub(super) const SPLIT_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// A request that one store passes on to another may take this long.
 pub(super) const FORWARD_TIMEOUT: Duration = Duration::from_secs(5);

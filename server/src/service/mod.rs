@@ -14,6 +14,7 @@ mod pd;
 mod pd_convert;
 mod region_error;
 mod sink;
+mod split;
 mod tikv;
 
 use std::sync::Arc;

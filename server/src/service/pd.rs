@@ -12,6 +12,7 @@ use types::{KeyRange, RegionId, StoreId};
 use super::{
     limits::REGION_QUERIES_MAX,
     pd_convert::{header, member, operator, queried_region, refusal, region, region_response, stats, store},
+    split::divide,
     tikv::not_started,
 };
 use crate::state::{Running, State};
@@ -267,9 +268,16 @@ impl pd_server::Pd for Pd {
 
     async fn split_regions(
         &self,
-        _: Request<pdpb::SplitRegionsRequest>,
+        request: Request<pdpb::SplitRegionsRequest>,
     ) -> Result<Response<pdpb::SplitRegionsResponse>, Status> {
-        Err(Status::unimplemented("this version does not split regions"))
+        let request = request.into_inner();
+        let running = self.running(request.header.as_ref())?;
+        let (finished_percentage, born) = divide(running, request.split_keys, request.retry_limit).await?;
+        Ok(Response::new(pdpb::SplitRegionsResponse {
+            header: Some(header(running.ident.cluster_id)),
+            finished_percentage,
+            regions_id: born.into_iter().map(|id| id.0).collect(),
+        }))
     }
 
     async fn scatter_region(

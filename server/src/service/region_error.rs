@@ -115,7 +115,7 @@ fn fill(answer: &mut errorpb::Error, error: Error, region_id: RegionId) {
             answer.not_leader = Some(errorpb::NotLeader { region_id: region_id.0, leader: None });
         }
         // The message says it all; clients look the region up anew and ask again.
-        Error::Refused(_) | Error::Invalid(_) => {}
+        Error::Refused(_) | Error::Changing { .. } | Error::Invalid(_) => {}
     }
 }
 
@@ -139,6 +139,7 @@ fn label_of(error: &Error) -> &'static str {
         Error::DiskFull(_) => "disk_full",
         Error::ReadIndexNotReady(_) => "read_index_not_ready",
         Error::Refused(_) => "refused",
+        Error::Changing { .. } => "changing",
         Error::Undetermined(_) => "undetermined_result",
         Error::Stopping => "stopping",
     }

@@ -14,6 +14,7 @@ use super::{
     calls::{Read, Response as _, Write, answered, written},
     gate::Gate,
     region_error::Refusal,
+    split::split_for_client,
 };
 use crate::state::{Running, State};
 
@@ -85,6 +86,15 @@ macro_rules! unary {
             ) -> Result<Response<BatchStream>, Status> {
                 let (running, gate) = self.running()?;
                 Ok(Response::new(BatchStream::new(running.store.clone(), gate, request.into_inner())))
+            }
+
+            async fn split_region(
+                &self,
+                request: Request<wire::SplitRegionRequest>,
+            ) -> Result<Response<wire::SplitRegionResponse>, Status> {
+                let (running, gate) = self.running()?;
+                counter!(names::SERVER_REQUESTS, "method" => "SplitRegion").increment(1);
+                split_for_client(running, gate, request.into_inner()).await.map(Response::new)
             }
 
             $(

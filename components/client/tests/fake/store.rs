@@ -81,6 +81,13 @@ impl Tikv for Store {
         Ok(Response::new(Answer::Ttl(has_key.then_some(0)).try_into().unwrap()))
     }
 
+    async fn split_region(
+        &self,
+        _: Request<wire::SplitRegionRequest>,
+    ) -> Result<Response<wire::SplitRegionResponse>, Status> {
+        Err(Status::unimplemented("the client asks placement to split"))
+    }
+
     /// Not a checksum: it counts, and adds the lengths.
     async fn raw_checksum(
         &self,

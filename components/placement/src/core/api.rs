@@ -70,6 +70,8 @@ pub enum PlacementCall {
     },
     /// What an operator wants of one region, the placement group included; [`PlacementAnswer::OperationStarted`].
     ChangeRegion(ChangeRequest),
+    /// Divides a region at given keys, or shows the outcome of the split of this name; [`PlacementAnswer::Split`].
+    SplitRegion(SplitRequest),
     /// What is intended with a store: to drain it, to use it again, or to give it up for good, which is refused while it
     /// is alive and has peers; [`PlacementAnswer::Done`].
     SetStoreState {
@@ -133,6 +135,13 @@ pub enum PlacementAnswer {
         /// Its id.
         operation_id: u64,
     },
+    /// To `SplitRegion`.
+    Split {
+        /// The name under which the same split can be asked for again.
+        change_id: u64,
+        /// The region that was divided, and those that begin at the keys, as far as they are still there.
+        regions: Vec<Region>,
+    },
     /// To `GetOperation`.
     Operation(Option<OperationPicture>),
     /// To `ListOperations`.
@@ -184,6 +193,31 @@ impl ChangeRequest {
     #[must_use]
     pub fn new(region_id: RegionId, change: RegionChange) -> ChangeRequest {
         ChangeRequest { region_id, change, epoch: None, change_id: 0, deadline: None }
+    }
+}
+
+/// A region that somebody wants to be divided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SplitRequest {
+    /// The region.
+    pub region_id: RegionId,
+    /// Where: ascending, inside the region and not at its start, at most [`super::limits::SPLIT_KEYS_MAX`]. They are
+    /// boundaries as the directory has them.
+    pub keys: Vec<Bytes>,
+    /// The epoch for which it is meant: a region with another one is left alone. `None`: whatever it is.
+    pub epoch: Option<Epoch>,
+    /// Names the change, from `AllocateIds`: asked again it is the same split, also when it has ended. Zero: the store
+    /// that is asked names it.
+    pub change_id: u64,
+    /// The store whose voters lead the new regions first. `None`: the one that leads the region.
+    pub first_leader: Option<StoreId>,
+}
+
+impl SplitRequest {
+    /// Of a region as it is now, under a new name.
+    #[must_use]
+    pub fn new(region_id: RegionId, keys: Vec<Bytes>) -> SplitRequest {
+        SplitRequest { region_id, keys, epoch: None, change_id: 0, first_leader: None }
     }
 }
 

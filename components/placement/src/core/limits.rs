@@ -24,6 +24,16 @@ pub const ID_LEASE_COUNT: u64 = 1_000;
 /// A new block is leased when fewer ids than this are left.
 pub const ID_LEASE_LOW: u64 = 200;
 
+/// Keys of one split: its entry stays below 100 KiB, and the fsync of its record does not hold up the others.
+pub const SPLIT_KEYS_MAX: usize = 256;
+
+/// Splits that one store carries out at one time.
+pub const SPLITS_RUNNING_MAX: usize = 256;
+
+/// Splits that a store remembers after it has carried them out, for those who ask again. The last one of each region is
+/// known for good, to its peers.
+pub const SPLITS_ENDED_KEPT: usize = 1_024;
+
 /// Regions in the answer to one scan; whoever wants more asks again from the last end key.
 pub const SCAN_REGIONS_MAX: usize = 16_384;
 

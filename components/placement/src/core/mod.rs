@@ -11,6 +11,7 @@ pub mod api;
 pub mod bootstrap;
 pub mod codec;
 pub mod directory;
+pub mod division;
 pub mod host;
 pub mod ids;
 pub mod limits;

@@ -3,7 +3,7 @@
 use types::{Epoch, Incarnation, KeyRange, Peer, PeerId, Region, RegionId, RegionSize, StoreId, Term};
 
 use super::{
-    api::{Error, PlacementAnswer, PlacementCall, RegionRoute},
+    api::{Error, PlacementAnswer, PlacementCall, RegionRoute, SplitRequest},
     operation::Goal,
     record::{Settings, StoreLoad, StoreRecord},
 };
@@ -15,6 +15,8 @@ pub enum Request {
     Call(PlacementCall),
     /// What the sender knows; soft state.
     Report(Box<StoreReport>),
+    /// To the agent of the store that leads a region: to divide it.
+    Split(SplitRequest),
 }
 
 /// From the host.

@@ -1,7 +1,8 @@
 //! Split: a region's range is divided, and each part but the first becomes a region of its own, with peers where the
 //! parent has them.
 
-use types::{KeyRange, Peer, Region, Split};
+use bytes::Bytes;
+use types::{KeyRange, Peer, PeerRole, Region, Split};
 
 use crate::{
     Error, Result,
@@ -30,9 +31,7 @@ pub(crate) fn check(split: &Split, region: &Region) -> Result<()> {
     let mut last_key = &region.range.start_key;
     for child in &split.children {
         let key = &child.start_key;
-        if key <= last_key || !region.range.contains_key(key) {
-            let text =
-                format!("split keys ascend and lie inside {:?}, not at its start: {key:?}", region.range);
+        if let Some(text) = fault_of(key, last_key, region) {
             return Err(Error::Invalid(text));
         }
         if child.peer_ids.len() != region.peers.len() {
@@ -41,10 +40,27 @@ pub(crate) fn check(split: &Split, region: &Region) -> Result<()> {
         }
         last_key = key;
     }
-    if region.find_peer_on(split.leader_store).is_none() {
-        return Err(Error::Invalid(format!("no peer lives on store {}", split.leader_store)));
+    let first_leader = region.find_peer_on(split.leader_store);
+    if first_leader.is_none_or(|peer| peer.role != PeerRole::Voter) {
+        return Err(Error::Invalid(format!("no voter lives on store {}", split.leader_store)));
     }
     Ok(())
+}
+
+/// What is wrong with a split key.
+fn fault_of(key: &Bytes, last_key: &Bytes, region: &Region) -> Option<String> {
+    let (id, range) = (region.id, &region.range);
+    let shown = key.escape_ascii();
+    if *key == range.start_key {
+        return Some(format!("region {id} begins at key \"{shown}\" already"));
+    }
+    if !range.contains_key(key) {
+        let (start_key, end_key) = (range.start_key.escape_ascii(), range.end_key.escape_ascii());
+        return Some(format!(
+            "key \"{shown}\" is not inside region {id}, which goes from \"{start_key}\" to \"{end_key}\""
+        ));
+    }
+    (key <= last_key).then(|| format!("split keys ascend, each once: not \"{shown}\""))
 }
 
 /// The descriptors after a split that passed [`check`]: the parent's, and its children's in order of their keys.
@@ -68,7 +84,7 @@ pub(crate) fn divide(split: &Split, region: &Region) -> (Region, Vec<Region>) {
 
 #[cfg(test)]
 mod tests {
-    use types::{Epoch, PeerId, PeerRole, RegionId, SplitChild, StoreId};
+    use types::{Epoch, PeerId, RegionId, SplitChild, StoreId};
 
     use super::*;
 
@@ -123,6 +139,9 @@ mod tests {
         let mut stale = split(&["c"]);
         stale.epoch.version -= 1;
         assert!(matches!(check(&stale, &region()), Err(Error::EpochNotMatch { .. })));
+        let mut led_by_learner = region();
+        led_by_learner.peers[0].role = PeerRole::Learner;
+        assert!(matches!(check(&split(&["c"]), &led_by_learner), Err(Error::Invalid(_))));
         let mut lonely = split(&["c"]);
         lonely.children[0].peer_ids.pop();
         assert!(matches!(check(&lonely, &region()), Err(Error::Invalid(_))));

@@ -36,12 +36,6 @@ pub(crate) enum SafeStep {
     HandOver(PeerId),
 }
 
-impl PeersChange {
-    pub(super) fn change_id(&self) -> u64 {
-        self.change_id
-    }
-}
-
 impl SafeStep {
     /// What to do next, given the peers of the configuration in force and how far each peer's log matches.
     pub(crate) fn towards(
@@ -105,8 +99,7 @@ impl Peer {
     ) -> Result<()> {
         if let Some(running) = &self.change {
             if running.change_id != change_id {
-                let text = format!("change {} of this region is under way", running.change_id);
-                return Err(Error::Refused(text));
+                return Err(self.changing_peers(running));
             }
             // The epoch moves with each of its steps.
             return Ok(());
@@ -118,7 +111,7 @@ impl Peer {
             return Err(Error::EpochNotMatch { current: vec![region.clone()] });
         }
         if let Some((_, running, _)) = &self.proposed_split {
-            return Err(Error::Refused(format!("split {running} of this region is under way")));
+            return Err(self.being_split(*running));
         }
         let change = ConfigurationChange { peers: goal.clone(), change_id };
         change.check().map_err(|error| Error::Refused(error.to_string()))?;
@@ -129,6 +122,16 @@ impl Peer {
         self.change = Some(PeersChange { goal, change_id });
         self.drive_change(now);
         Ok(())
+    }
+
+    /// Refuses another change while the peers are being changed.
+    pub(super) fn changing_peers(&self, running: &PeersChange) -> Error {
+        let stage = if self.group.configuration().is_joint() {
+            "the voters are being exchanged"
+        } else {
+            "peers are being added, caught up or dropped"
+        };
+        Error::Changing { region_id: self.region_id, change_id: running.change_id, stage }
     }
 
     /// Takes the next step of the change under way, if it can be taken now.

@@ -19,8 +19,8 @@ impl Peer {
             if *running == split.change_id {
                 responders.push(responder);
             } else {
-                let text = format!("split {running} of this region is under way");
-                responder.reply(Err(Error::Refused(text)));
+                let running = *running;
+                responder.reply(Err(self.being_split(running)));
             }
             return;
         }
@@ -36,13 +36,19 @@ impl Peer {
             return Err(Error::Invalid("the placement group has no keys to divide".to_owned()));
         }
         if let Some(change) = &self.change {
-            return Err(Error::Refused(format!("change {} of this region is under way", change.change_id())));
+            return Err(self.changing_peers(change));
         }
         split::check(&split, region)?;
         let change_id = split.change_id;
         let proposed = self.group.propose_region(now, codec::encode_split(split));
         let (index, _) = proposed.map_err(|_| self.not_leader())?;
         Ok((index, change_id))
+    }
+
+    /// Refuses another change while the region is being split.
+    pub(super) fn being_split(&self, change_id: u64) -> Error {
+        let stage = "the entry that divides it is not applied yet";
+        Error::Changing { region_id: self.region_id, change_id, stage }
     }
 
     /// Entries go into the log: those that change the region are remembered, for until they are applied no lease read may

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use actor::Now;
 use telemetry::names;
-use types::{Instant, StoreId};
+use types::{Instant, RegionId, StoreId};
 
 use super::{Agent, Effect, Locals, routes, scan::ScanJob};
 use crate::core::{
@@ -29,8 +29,7 @@ pub(super) struct Calls {
 #[derive(Debug)]
 struct Waiting {
     job: Job,
-    /// `None`: the agent itself asks, for ids.
-    responder: Option<Responder>,
+    asker: Asker,
     deadline: Instant,
     /// When it is sent, or sent again.
     send_at: Instant,
@@ -41,6 +40,16 @@ struct Waiting {
     is_tried: bool,
     /// Why the last attempt failed.
     failure: Option<Error>,
+}
+
+/// Who wants the answer.
+#[derive(Debug)]
+enum Asker {
+    Caller(Responder),
+    /// The agent itself, for ids.
+    Ids,
+    /// A split, with this request id: where its region is led.
+    Split(u64),
 }
 
 #[derive(Debug)]
@@ -81,6 +90,7 @@ impl Job {
             | PlacementCall::AllocateIds { .. }
             | PlacementCall::RegisterStore { .. }
             | PlacementCall::ChangeRegion(_)
+            | PlacementCall::SplitRegion(_)
             | PlacementCall::SetStoreState { .. }
             | PlacementCall::ChangeSettings { .. }
             | PlacementCall::CancelOperation { .. }
@@ -109,7 +119,7 @@ impl Calls {
     }
 
     pub(super) fn add(&mut self, now: Instant, id: u64, call: PlacementCall, responder: Responder) {
-        self.insert(now, id, Job::new(call), Some(responder), now + CALL_DEADLINE);
+        self.insert(now, id, Job::new(call), Asker::Caller(responder), now + CALL_DEADLINE);
     }
 
     /// A store does not lead. With another one to ask, the call goes there at once, else after a pause.
@@ -152,10 +162,10 @@ impl Calls {
         self.waiting.values().map(|waiting| waiting.send_at.min(waiting.deadline)).min()
     }
 
-    fn insert(&mut self, now: Instant, id: u64, job: Job, responder: Option<Responder>, deadline: Instant) {
+    fn insert(&mut self, now: Instant, id: u64, job: Job, asker: Asker, deadline: Instant) {
         let waiting = Waiting {
             job,
-            responder,
+            asker,
             deadline,
             send_at: now,
             is_sent: false,
@@ -174,14 +184,35 @@ impl Agent {
             let text = format!("{count} ids cannot be given at once: ask for 1 to {IDS_PER_CALL_MAX}");
             return Some(Err(Error::Invalid(text)));
         }
+        self.take_or_lease(now, count).map(|first_id| Ok(PlacementAnswer::Ids { first_id, count }))
+    }
+
+    /// The first of `count` ids. `None`: they are being leased. Whoever takes many will want as many again.
+    pub(super) fn take_or_lease(&mut self, now: Now, count: u64) -> Option<u64> {
         let first_id = self.ids.take(count);
-        if self.ids.remaining() < ID_LEASE_LOW && self.leasing.is_none() {
+        if self.ids.remaining() < ID_LEASE_LOW.max(count) && self.leasing.is_none() {
             let id = self.new_request_id();
-            let job = Job::One(PlacementCall::AllocateIds { count: ID_LEASE_COUNT });
-            self.calls.insert(now.monotonic, id, job, None, now.monotonic + CALL_DEADLINE);
+            let wanted = (2 * count + ID_LEASE_LOW).clamp(ID_LEASE_COUNT, IDS_PER_CALL_MAX);
+            let job = Job::One(PlacementCall::AllocateIds { count: wanted });
+            self.calls.insert(now.monotonic, id, job, Asker::Ids, now.monotonic + CALL_DEADLINE);
             self.leasing = Some(id);
         }
-        first_id.map(|first_id| Ok(PlacementAnswer::Ids { first_id, count }))
+        first_id
+    }
+
+    /// Asks the host where a region is led that shall be split.
+    pub(super) fn look_up_for_split(&mut self, now: Now, split: u64, region_id: RegionId) {
+        let id = self.new_request_id();
+        let job = Job::One(PlacementCall::GetRegionById { region_id });
+        self.calls.insert(now.monotonic, id, job, Asker::Split(split), now.monotonic + CALL_DEADLINE);
+    }
+
+    fn answer(&mut self, now: Now, asker: Asker, result: Result<PlacementAnswer>) {
+        match asker {
+            Asker::Caller(responder) => self.effects.push(Effect::Reply(responder, result)),
+            Asker::Split(split) => self.on_split_route(now, split, result),
+            Asker::Ids => {}
+        }
     }
 
     /// An answer, or a failure that is not about who leads.
@@ -197,15 +228,11 @@ impl Agent {
         let job = std::mem::replace(&mut waiting.job, Job::One(PlacementCall::ClusterInfo));
         let call = job.call().clone();
         match self.progress(job, response, locals) {
-            Progress::Reply(result) => {
-                if let Some(responder) = waiting.responder {
-                    self.effects.push(Effect::Reply(responder, result));
-                }
-            }
+            Progress::Reply(result) => self.answer(now, waiting.asker, result),
             Progress::Continue(job) => {
                 // Under a new id: a page that comes twice must not be taken for the next one.
                 let id = self.new_request_id();
-                self.calls.insert(now.monotonic, id, job, waiting.responder, waiting.deadline);
+                self.calls.insert(now.monotonic, id, job, waiting.asker, waiting.deadline);
             }
             Progress::Retry(error) => {
                 waiting.job = Job::new(call);
@@ -224,7 +251,9 @@ impl Agent {
             self.calls.waiting.extract_if(.., |_, waiting| is_over(waiting)).collect::<Vec<_>>()
         {
             self.leasing = self.leasing.filter(|leasing| *leasing != id);
-            let Some(responder) = waiting.responder else { continue };
+            if matches!(waiting.asker, Asker::Ids) {
+                continue;
+            }
             let result = match self.answer_from_memory(waiting.job.call(), locals) {
                 Some(answer) => Ok(answer),
                 None => {
@@ -234,7 +263,7 @@ impl Agent {
                     }))
                 }
             };
-            self.effects.push(Effect::Reply(responder, result));
+            self.answer(now, waiting.asker, result);
         }
     }
 
@@ -252,8 +281,8 @@ impl Agent {
         for id in untried {
             let call = self.calls.waiting.get(&id).map(|waiting| waiting.job.call().clone());
             let Some(answer) = call.and_then(|call| self.answer_from_memory(&call, locals)) else { continue };
-            if let Some(responder) = self.calls.waiting.remove(&id).and_then(|waiting| waiting.responder) {
-                self.effects.push(Effect::Reply(responder, Ok(answer)));
+            if let Some(waiting) = self.calls.waiting.remove(&id) {
+                self.answer(now, waiting.asker, Ok(answer));
             }
         }
     }

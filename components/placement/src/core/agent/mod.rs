@@ -9,20 +9,21 @@ mod finder;
 mod reports;
 mod routes;
 mod scan;
+mod splits;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use actor::Now;
 use telemetry::names;
-use types::{ClusterId, Instant, Peer, Region, RegionId, StoreId, Term};
+use types::{ClusterId, Instant, Peer, Region, RegionId, Split, StoreId, Term};
 
-use self::{calls::Calls, finder::Finder, reports::Reports, routes::Routes};
+use self::{calls::Calls, finder::Finder, reports::Reports, routes::Routes, splits::Splits};
 use super::{
     api::{ChangeRequest, ClusterPicture, Error, PlacementAnswer, PlacementCall, Responder, Result},
     ids::IdBlock,
     limits::{CACHE_ROUTES_MAX, CALLS_WAITING_MAX, HOST_SILENT_AFTER, LONELY_INTERVAL, REPORT_REGIONS_MAX},
     operation::Goal,
-    protocol::{LeaderReport, LonelyPeer, ReportAnswer, Request, Response, StoreReport},
+    protocol::{Caller, LeaderReport, LonelyPeer, ReportAnswer, Request, Response, StoreReport},
     record::{KeyMode, Settings, StoreLoad, StorePicture, StoreRecord, StoreState},
 };
 
@@ -76,6 +77,15 @@ pub enum Effect {
     },
     /// Answer a call.
     Reply(Responder, Result<PlacementAnswer>),
+    /// Answer the agent of another store.
+    Respond(Caller, Response),
+    /// Let the leader of a region, which is here, split it; [`Agent::on_split_ended`] wants to hear of it.
+    Split {
+        /// The region.
+        region_id: RegionId,
+        /// How.
+        split: Split,
+    },
     /// Let the leader of a region, which is here, carry out a goal.
     Goal(Goal),
     /// End this store's peer of a region, which was removed, as this descriptor shows.
@@ -96,6 +106,7 @@ pub struct Agent {
     calls: Calls,
     reports: Reports,
     routes: Routes,
+    splits: Splits,
     ids: IdBlock,
     /// The request that leases ids, if one is under way.
     leasing: Option<u64>,
@@ -134,6 +145,7 @@ impl Agent {
             calls: Calls::default(),
             reports: Reports::default(),
             routes: Routes::default(),
+            splits: Splits::default(),
             ids: IdBlock::default(),
             leasing: None,
             placement_term: Term(0),
@@ -149,6 +161,9 @@ impl Agent {
 
     /// Somebody on this store asks.
     pub fn on_call(&mut self, now: Now, call: PlacementCall, responder: Responder, locals: &dyn Locals) {
+        if let PlacementCall::SplitRegion(request) = call {
+            return self.on_split_call(now, request, responder);
+        }
         let answer = match &call {
             PlacementCall::ClusterInfo => Some(Ok(PlacementAnswer::Cluster(self.cluster()))),
             // Clients never see the placement group.
@@ -166,6 +181,7 @@ impl Agent {
             | PlacementCall::GetAllStores { .. }
             | PlacementCall::RegisterStore { .. }
             | PlacementCall::ChangeRegion(_)
+            | PlacementCall::SplitRegion(_)
             | PlacementCall::SetStoreState { .. }
             | PlacementCall::ChangeSettings { .. }
             | PlacementCall::CancelOperation { .. }
@@ -223,6 +239,9 @@ impl Agent {
         response: Response,
         locals: &dyn Locals,
     ) {
+        if self.splits.is_awaiting(request_id) {
+            return self.on_split_answer(now, from, request_id, response);
+        }
         match response {
             Response::Failed(Error::NotLeader { hint, .. }) => {
                 self.finder.on_not_leader(from, hint);
@@ -262,6 +281,7 @@ impl Agent {
             self.finder.on_timeout();
         }
         self.answer_in_silence(now, locals);
+        self.drive_splits(now, locals);
         self.send_calls(now, locals);
         self.send_report(now, load, locals);
         std::mem::take(&mut self.effects)
@@ -273,7 +293,8 @@ impl Agent {
         let silent_at = self.finder.unanswered_since().map(|since| since + HOST_SILENT_AFTER);
         let silent_at = silent_at.filter(|_| self.calls.has_untried());
         let reports_at = (!self.is_removed).then(|| self.reports.deadline());
-        self.calls.deadline().into_iter().chain(silent_at).chain(reports_at).min()
+        let splits_at = self.splits.deadline();
+        self.calls.deadline().into_iter().chain(silent_at).chain(reports_at).chain(splits_at).min()
     }
 
     fn cluster(&self) -> ClusterPicture {
@@ -436,6 +457,7 @@ impl Agent {
             | PlacementCall::AllocateIds { .. }
             | PlacementCall::RegisterStore { .. }
             | PlacementCall::ChangeRegion(_)
+            | PlacementCall::SplitRegion(_)
             | PlacementCall::SetStoreState { .. }
             | PlacementCall::ChangeSettings { .. }
             | PlacementCall::CancelOperation { .. }

@@ -21,10 +21,10 @@ use crate::core::{
 
 /// This store's regions.
 #[derive(Default)]
-struct Regions(BTreeMap<RegionId, LocalRegion>, Vec<LonelyPeer>);
+pub(super) struct Regions(BTreeMap<RegionId, LocalRegion>, Vec<LonelyPeer>);
 
 impl Regions {
-    fn set(&mut self, region: Region, leader: Option<Peer>) {
+    pub(super) fn set(&mut self, region: Region, leader: Option<Peer>) {
         self.0.insert(region.id, LocalRegion { region: Arc::new(region), leader });
     }
 }
@@ -48,13 +48,15 @@ impl Locals for Regions {
 
 type Answers = Arc<Mutex<Vec<(u64, Result<PlacementAnswer>)>>>;
 
-struct Bench {
-    agent: Agent,
-    now: Now,
-    regions: Regions,
+pub(super) struct Bench {
+    pub(super) agent: Agent,
+    pub(super) now: Now,
+    pub(super) regions: Regions,
     call_count: u64,
     answers: Answers,
     sent: Vec<(StoreId, u64, Request)>,
+    pub(super) responded: Vec<(Caller, Response)>,
+    pub(super) splits: Vec<(RegionId, Split)>,
     goals: Vec<Goal>,
     destroyed: Vec<Region>,
     stores: Vec<Vec<StoreRecord>>,
@@ -63,7 +65,7 @@ struct Bench {
 
 impl Bench {
     /// The agent of store 1, with stores 2 and 3 in its address book. Its first report is acknowledged by store 2.
-    fn new() -> Bench {
+    pub(super) fn new() -> Bench {
         let mut bench = Bench::fresh();
         let (to, id, _) = bench.round().pop().expect("it reports at once");
         assert!([1, 2, 3].contains(&to.0));
@@ -87,6 +89,8 @@ impl Bench {
             call_count: 0,
             answers: Answers::default(),
             sent: Vec::new(),
+            responded: Vec::new(),
+            splits: Vec::new(),
             goals: Vec::new(),
             destroyed: Vec::new(),
             stores: Vec::new(),
@@ -95,12 +99,14 @@ impl Bench {
     }
 
     /// One round; returns what it sent.
-    fn round(&mut self) -> Vec<(StoreId, u64, Request)> {
+    pub(super) fn round(&mut self) -> Vec<(StoreId, u64, Request)> {
         let effects = self.agent.end_round(self.now, StoreLoad::default, &self.regions);
         for effect in effects {
             match effect {
                 Effect::Send { to, request_id, request } => self.sent.push((to, request_id, request)),
                 Effect::Reply(responder, result) => responder.reply(result),
+                Effect::Respond(caller, response) => self.responded.push((caller, response)),
+                Effect::Split { region_id, split } => self.splits.push((region_id, split)),
                 Effect::Goal(goal) => self.goals.push(goal),
                 Effect::Destroy(region) => self.destroyed.push(region),
                 Effect::Stores(stores) => self.stores.push(stores),
@@ -110,22 +116,28 @@ impl Bench {
         std::mem::take(&mut self.sent)
     }
 
-    fn pass(&mut self, time: Duration) -> Vec<(StoreId, u64, Request)> {
+    pub(super) fn pass(&mut self, time: Duration) -> Vec<(StoreId, u64, Request)> {
         self.now.monotonic += time;
         self.round()
     }
 
     /// Makes a call and runs a round; returns the call's number and what was sent for it.
     fn call(&mut self, call: PlacementCall) -> (u64, Option<(StoreId, u64, PlacementCall)>) {
-        self.call_count += 1;
-        let (number, answers) = (self.call_count, Arc::clone(&self.answers));
-        let responder = Responder::new(move |result| answers.lock().unwrap().push((number, result)));
-        self.agent.on_call(self.now, call, responder, &self.regions);
+        let number = self.ask(call);
         let sent = calls_of(self.round()).pop();
         (number, sent)
     }
 
-    fn respond(&mut self, from: u64, id: u64, response: Response) -> Vec<(StoreId, u64, Request)> {
+    /// Makes a call and returns its number.
+    pub(super) fn ask(&mut self, call: PlacementCall) -> u64 {
+        self.call_count += 1;
+        let (number, answers) = (self.call_count, Arc::clone(&self.answers));
+        let responder = Responder::new(move |result| answers.lock().unwrap().push((number, result)));
+        self.agent.on_call(self.now, call, responder, &self.regions);
+        number
+    }
+
+    pub(super) fn respond(&mut self, from: u64, id: u64, response: Response) -> Vec<(StoreId, u64, Request)> {
         self.agent.on_response(self.now, StoreId(from), id, response, &self.regions);
         self.round()
     }
@@ -135,7 +147,7 @@ impl Bench {
         self.respond(from, id, Response::Report(Box::new(answer)))
     }
 
-    fn answer_of(&self, number: u64) -> Option<Result<PlacementAnswer>> {
+    pub(super) fn answer_of(&self, number: u64) -> Option<Result<PlacementAnswer>> {
         let answers = self.answers.lock().unwrap();
         let mut own = answers.iter().filter(|(of, _)| *of == number).map(|(_, result)| result.clone());
         let first = own.next();
@@ -160,31 +172,31 @@ impl Bench {
     }
 }
 
-fn calls_of(sent: Vec<(StoreId, u64, Request)>) -> Vec<(StoreId, u64, PlacementCall)> {
+pub(super) fn calls_of(sent: Vec<(StoreId, u64, Request)>) -> Vec<(StoreId, u64, PlacementCall)> {
     let call = |(to, id, request)| match request {
         Request::Call(call) => Some((to, id, call)),
-        Request::Report(_) => None,
+        Request::Report(_) | Request::Split(_) => None,
     };
     sent.into_iter().filter_map(call).collect()
 }
 
 fn reports_of(sent: Vec<(StoreId, u64, Request)>) -> Vec<(u64, StoreReport)> {
     let report = |(_, id, request)| match request {
-        Request::Call(_) => None,
+        Request::Call(_) | Request::Split(_) => None,
         Request::Report(report) => Some((id, *report)),
     };
     sent.into_iter().filter_map(report).collect()
 }
 
-fn record(id: u64) -> StoreRecord {
+pub(super) fn record(id: u64) -> StoreRecord {
     StoreRecord { id: StoreId(id), address: format!("store-{id}:1"), ..StoreRecord::default() }
 }
 
-fn peer(region_id: u64) -> Peer {
+pub(super) fn peer(region_id: u64) -> Peer {
     Peer { id: PeerId(region_id * 10), store_id: StoreId(1), role: PeerRole::Voter }
 }
 
-fn region(id: u64, start_key: &str, end_key: &str, version: u64) -> Region {
+pub(super) fn region(id: u64, start_key: &str, end_key: &str, version: u64) -> Region {
     Region {
         id: RegionId(id),
         range: KeyRange::new(start_key.to_owned(), end_key.to_owned()),
@@ -193,7 +205,7 @@ fn region(id: u64, start_key: &str, end_key: &str, version: u64) -> Region {
     }
 }
 
-fn route(region: Region) -> RegionRoute {
+pub(super) fn route(region: Region) -> RegionRoute {
     RegionRoute {
         leader: None,
         region,

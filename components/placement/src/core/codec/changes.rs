@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use proto::placement as wire;
+use proto::{convert, placement as wire};
 use types::{Epoch, RegionId, StoreId};
 
 use super::{Error, Result, unknown};
-use crate::core::api::{ChangeRequest, RegionChange};
+use crate::core::api::{ChangeRequest, RegionChange, SplitRequest};
 
 pub(super) fn change_to(request: ChangeRequest) -> wire::StartOperation {
     use wire::ChangeKind as Kind;
@@ -54,6 +54,26 @@ pub(super) fn change_from(start: wire::StartOperation) -> Result<ChangeRequest> 
         epoch: start.epoch.map(Epoch::from),
         change_id: start.change_id,
         deadline: (start.deadline_millis != 0).then(|| Duration::from_millis(start.deadline_millis)),
+    })
+}
+
+pub(super) fn split_to(request: SplitRequest) -> wire::SplitRegion {
+    wire::SplitRegion {
+        region_id: request.region_id.0,
+        keys: request.keys,
+        epoch: request.epoch.map(Into::into),
+        change_id: request.change_id,
+        first_leader_store_id: request.first_leader.map_or(0, |id| id.0),
+    }
+}
+
+pub(super) fn split_from(split: wire::SplitRegion) -> Result<SplitRequest> {
+    Ok(SplitRequest {
+        region_id: RegionId(split.region_id),
+        keys: split.keys,
+        epoch: split.epoch.map(Epoch::from),
+        change_id: convert::non_zero(split.change_id, "SplitRegion", "change_id")?,
+        first_leader: (split.first_leader_store_id != 0).then_some(StoreId(split.first_leader_store_id)),
     })
 }
 

@@ -15,7 +15,7 @@ use super::{
     record::{StoreLoad, StorePicture},
 };
 
-use self::changes::{change_from, change_to};
+use self::changes::{change_from, change_to, split_from, split_to};
 pub use self::rows::{
     decode_operation, decode_region, decode_settings, decode_store, encode_operation, encode_region,
     encode_settings, encode_store,
@@ -34,6 +34,7 @@ pub fn encode_request(request: Request) -> Bytes {
     let request = match request {
         Request::Call(call) => call_to(call),
         Request::Report(report) => wire::request::Request::StoreReport(report_to(*report)),
+        Request::Split(request) => wire::request::Request::SplitRegion(split_to(request)),
     };
     wire::Request { is_forwarded: true, request: Some(request) }.encode_to_vec().into()
 }
@@ -44,6 +45,7 @@ pub fn decode_request(body: Bytes) -> Result<Request> {
     let request = convert::required(wire::Request::decode(body)?.request, "Request", "request")?;
     let call = match request {
         Wire::StoreReport(report) => return Ok(Request::Report(Box::new(report_from(report)?))),
+        Wire::SplitRegion(split) => return Ok(Request::Split(split_from(split)?)),
         Wire::RegisterStore(register) => {
             let record = convert::required(register.store, "RegisterStore", "store")?;
             PlacementCall::RegisterStore { record: record_from(record)? }
@@ -137,6 +139,10 @@ pub fn decode_response(body: Bytes) -> Result<Response> {
         }
         Wire::CancelOperation(wire::CancelOperationResponse {}) => PlacementAnswer::Done,
         Wire::ListOperations(list) => PlacementAnswer::Operations(all(list.operations, operation_from)?),
+        Wire::SplitRegion(split) => PlacementAnswer::Split {
+            change_id: convert::non_zero(split.change_id, "SplitRegionResponse", "change_id")?,
+            regions: all(split.regions, Region::try_from)?,
+        },
         Wire::GetCluster(_) => return Err(unknown("Response", "response", 19)),
         Wire::SplitReport(_) => return Err(unknown("Response", "response", 13)),
     };
@@ -173,6 +179,7 @@ fn call_to(call: PlacementCall) -> wire::request::Request {
             Wire::RegisterStore(wire::RegisterStore { store: Some(store_to(record)) })
         }
         PlacementCall::ChangeRegion(request) => Wire::StartOperation(change_to(request)),
+        PlacementCall::SplitRegion(request) => Wire::SplitRegion(split_to(request)),
         PlacementCall::SetStoreState { store_id, state } => {
             Wire::SetStoreState(wire::SetStoreState { store_id: store_id.0, state: state_to(state).into() })
         }
@@ -235,6 +242,10 @@ fn answer_to(answer: PlacementAnswer) -> wire::response::Response {
         PlacementAnswer::OperationStarted { operation_id } => {
             Wire::StartOperation(wire::StartOperationResponse { operation_id })
         }
+        PlacementAnswer::Split { change_id, regions } => Wire::SplitRegion(wire::SplitRegionResponse {
+            change_id,
+            regions: regions.into_iter().map(Into::into).collect(),
+        }),
         PlacementAnswer::Operation(operation) => operations(operation.into_iter().collect()),
         PlacementAnswer::Operations(all) => operations(all),
         PlacementAnswer::Done => Wire::CancelOperation(wire::CancelOperationResponse {}),

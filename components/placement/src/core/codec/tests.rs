@@ -2,7 +2,7 @@ use types::{ClusterId, Epoch, Incarnation, PeerRole, RegionSize};
 
 use super::*;
 use crate::core::{
-    api::{ChangeRequest, OperationState, RegionChange},
+    api::{ChangeRequest, OperationState, RegionChange, SplitRequest},
     operation::{Aim, Operation, Seen},
     record::{KeyMode, Settings, StoreRecord, StoreState},
 };
@@ -153,7 +153,12 @@ fn requests_come_back() {
         PlacementCall::GetOperation { region_id: RegionId(3) },
         PlacementCall::ListOperations,
     ];
-    let requests = calls.into_iter().map(Request::Call).chain([Request::Report(Box::new(report))]);
+    let named = SplitRequest { change_id: 1_700, ..SplitRequest::new(RegionId(3), vec!["a".into()]) };
+    let (epoch, first_leader) = (Some(Epoch { conf_version: 3, version: 4 }), Some(StoreId(5)));
+    let split = Request::Split(SplitRequest { epoch, first_leader, ..named.clone() });
+    let named = Request::Split(named);
+    let requests =
+        calls.into_iter().map(Request::Call).chain([Request::Report(Box::new(report)), split, named]);
     for request in requests {
         assert_eq!(decode_request(encode_request(request.clone())), Ok(request));
     }
@@ -194,6 +199,7 @@ fn responses_come_back() {
         PlacementAnswer::Registered { store_id: StoreId(4), settings: settings(), stores: vec![record(4)] },
         PlacementAnswer::OperationStarted { operation_id: 5 },
         PlacementAnswer::Operations(vec![running, ended]),
+        PlacementAnswer::Split { change_id: 7, regions: vec![region(7), region(8)] },
         PlacementAnswer::Done,
     ];
     let errors = [
@@ -241,6 +247,8 @@ fn what_is_malformed_is_refused() {
         ..wire::LeaderReport::default()
     };
     assert!(lead_from(stranger).is_err());
+    let unnamed = Request::Split(SplitRequest::new(RegionId(3), vec!["a".into()]));
+    assert!(decode_request(encode_request(unnamed)).is_err(), "a split has a name before it is passed on");
     // Every byte of a real message cut or changed is an error or another message, never a panic.
     let body = encode_response(Response::Answer(PlacementAnswer::Regions(vec![route(2)])));
     for at in 0..body.len() {

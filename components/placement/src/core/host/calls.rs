@@ -33,6 +33,7 @@ impl Serving {
             Request::Report(report) => self
                 .on_report(now, caller.store_id, *report, soft)
                 .map(|answer| Reply::Now(Box::new(Response::Report(Box::new(answer))))),
+            Request::Split(_) => Err(of_agent()),
         };
         match reply {
             Ok(Reply::Now(response)) => effects.push(Effect::Respond(caller, *response)),
@@ -82,9 +83,9 @@ impl Serving {
                     current: soft.route(self.directory.find(&key)),
                 })));
             }
-            PlacementCall::ClusterInfo | PlacementCall::BatchScanRegions { .. } => {
-                return Err(Error::Invalid("every store answers this call itself".to_owned()));
-            }
+            PlacementCall::ClusterInfo
+            | PlacementCall::BatchScanRegions { .. }
+            | PlacementCall::SplitRegion(_) => return Err(of_agent()),
             PlacementCall::GetRegion { key } => {
                 PlacementAnswer::Region(Some(soft.route(self.directory.find(&key))))
             }
@@ -138,6 +139,10 @@ impl Serving {
             .map(|record| soft.store_picture(now, record))
             .collect()
     }
+}
+
+fn of_agent() -> Error {
+    Error::Invalid("every store answers this call itself".to_owned())
 }
 
 fn check_count(count: u64, count_max: u64, what: &str) -> Result<(), Error> {

@@ -5,11 +5,10 @@
 )]
 //! Every method of the public protocol, asked of one real store.
 
-use std::{
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
-};
+mod host;
+mod splits;
+
+use std::time::{Duration, Instant};
 
 use proto::{
     admin::{self, admin_client::AdminClient},
@@ -17,141 +16,17 @@ use proto::{
     keyspacepb::{LoadKeyspaceRequest, keyspace_client::KeyspaceClient},
     kvrpcpb as kv, meta_storagepb as meta,
     meta_storagepb::meta_storage_client::MetaStorageClient,
-    metapb,
-    pdpb::{self, pd_client::PdClient},
+    metapb, pdpb,
     placement::KeysMode,
-    tikvpb::{
-        self, batch_commands_request::request::Cmd, batch_commands_response::response::Cmd as Told,
-        tikv_client::TikvClient,
-    },
+    tikvpb::{self, batch_commands_request::request::Cmd, batch_commands_response::response::Cmd as Told},
 };
-use tempfile::TempDir;
-use tonic::{
-    Code, Request,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Code, Request};
 
-const PATIENCE: Duration = Duration::from_secs(30);
-const FIRST_REGION: u64 = 2;
+use crate::host::{Host, PATIENCE};
 
-/// One store in a cluster of its own.
-struct Host {
-    child: Child,
-    address: String,
-    channel: Channel,
-    cluster_id: u64,
-    _folder: TempDir,
-}
+pub(crate) const FIRST_REGION: u64 = 2;
 
-impl Host {
-    async fn start(keys: KeysMode) -> Host {
-        let mut host = Host::spawn("127.0.0.1:0", &["--single"]).await;
-        host.cluster_id = host.init(keys).await;
-        host.wait_until_serving().await;
-        host
-    }
-
-    async fn spawn(address: &str, arguments: &[&str]) -> Host {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sheaf"))
-            .args(["start", "--exit-with-parent", "--log-format", "json", "--addr", address, "--data-dir"])
-            .arg(folder.path().join("data"))
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
-        let address =
-            lines.by_ref().map_while(Result::ok).find_map(|line| address_of(&line)).expect("it listens");
-        // Somebody must read on, or the store would wait for it.
-        std::thread::spawn(move || show(lines.map_while(Result::ok)));
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
-        let channel = endpoint.connect().await.expect("it listens");
-        Host { child, address, channel, cluster_id: 0, _folder: folder }
-    }
-
-    /// Founds the cluster; the engines may still be opening.
-    async fn init(&self, keys: KeysMode) -> u64 {
-        let mut client = AdminClient::new(self.channel.clone());
-        let request = admin::InitRequest { keys: keys.into() };
-        client.init(request).await.expect("the only store founds its cluster").into_inner().cluster_id
-    }
-
-    async fn wait_until_serving(&self) {
-        let began = Instant::now();
-        loop {
-            let request =
-                pdpb::GetRegionRequest { header: self.header(), region_key: "".into(), need_buckets: false };
-            let answer = PdClient::new(self.channel.clone()).get_region(request).await;
-            if answer.is_ok_and(|answer| answer.into_inner().leader.is_some()) {
-                return;
-            }
-            assert!(began.elapsed() < PATIENCE, "the store does not serve in time");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    fn header(&self) -> Option<pdpb::RequestHeader> {
-        Some(pdpb::RequestHeader { cluster_id: self.cluster_id, sender_id: 0 })
-    }
-
-    fn pd(&self) -> PdClient<Channel> {
-        PdClient::new(self.channel.clone())
-    }
-
-    fn tikv(&self) -> TikvClient<Channel> {
-        TikvClient::new(self.channel.clone())
-    }
-
-    /// As a client that has looked the region up would fill it in.
-    async fn context(&self) -> Option<kv::Context> {
-        let request =
-            pdpb::GetRegionRequest { header: self.header(), region_key: "a".into(), need_buckets: false };
-        let route = self.pd().get_region(request).await.expect("there is a region").into_inner();
-        let region = route.region.expect("there is a region");
-        Some(kv::Context {
-            region_id: region.id,
-            region_epoch: region.region_epoch,
-            peer: route.leader,
-            ..kv::Context::default()
-        })
-    }
-
-    /// One HTTP/1.1 request.
-    async fn http(&self, path: &str) -> (u16, String) {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let mut socket = tokio::net::TcpStream::connect(&self.address).await.expect("it listens");
-        let text = format!("GET {path} HTTP/1.1\r\nHost: sheaf\r\nConnection: close\r\n\r\n");
-        socket.write_all(text.as_bytes()).await.expect("it reads");
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).await.expect("it answers");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("head and body");
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        (status, body.to_owned())
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-/// The store's log, for whoever reads why a test failed.
-#[expect(clippy::print_stdout, reason = "a test's output")]
-fn show(lines: impl Iterator<Item = String>) {
-    lines.for_each(|line| println!("{line}"));
-}
-
-/// From the log line that says where the store listens.
-fn address_of(line: &str) -> Option<String> {
-    let line: serde_json::Value = serde_json::from_str(line).ok()?;
-    (line["message"] == "listening").then(|| line["address"].as_str().map(str::to_owned))?
-}
-
-fn put(context: Option<kv::Context>, key: &str, value: &str) -> kv::RawPutRequest {
+pub(crate) fn put(context: Option<kv::Context>, key: &str, value: &str) -> kv::RawPutRequest {
     kv::RawPutRequest {
         context,
         key: key.to_owned().into(),
@@ -160,7 +35,7 @@ fn put(context: Option<kv::Context>, key: &str, value: &str) -> kv::RawPutReques
     }
 }
 
-fn get(context: Option<kv::Context>, key: &str) -> kv::RawGetRequest {
+pub(crate) fn get(context: Option<kv::Context>, key: &str) -> kv::RawGetRequest {
     kv::RawGetRequest { context, key: key.to_owned().into(), ..Default::default() }
 }
 
@@ -219,8 +94,6 @@ async fn placement_answers_every_question() {
     assert_eq!(info.service_modes, [i32::from(pdpb::ServiceMode::PdSvcMode)]);
     let operator = pdpb::GetOperatorRequest { header, region_id: FIRST_REGION };
     assert!(pd.get_operator(operator).await.expect("answered").into_inner().header.is_some());
-    let split = pdpb::SplitRegionsRequest { header, ..Default::default() };
-    assert_eq!(pd.split_regions(split).await.expect_err("not offered").code(), Code::Unimplemented);
     let scatter = pdpb::ScatterRegionRequest { header, ..Default::default() };
     assert_eq!(pd.scatter_region(scatter).await.expect_err("not offered").code(), Code::Unimplemented);
 }
@@ -467,12 +340,7 @@ async fn keyspaces_hide_how_keys_are_stored() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_stores_found_one_cluster_and_hand_leaders_about() {
-    let sockets: Vec<_> =
-        (0..3).map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    let mut addresses: Vec<String> =
-        sockets.iter().map(|socket| socket.local_addr().expect("it is bound").to_string()).collect();
-    drop(sockets);
-    addresses.sort();
+    let addresses = free_addresses();
     let join = addresses.join(",");
 
     // The store that sorts first is silent: nobody else may found a cluster.
@@ -514,6 +382,16 @@ async fn three_stores_found_one_cluster_and_hand_leaders_about() {
     }
 }
 
+/// Three, in order.
+pub(crate) fn free_addresses() -> Vec<String> {
+    let sockets: Vec<_> =
+        (0..3).map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    let mut addresses: Vec<String> =
+        sockets.iter().map(|socket| socket.local_addr().expect("it is bound").to_string()).collect();
+    addresses.sort();
+    addresses
+}
+
 async fn region_of(host: &Host) -> pdpb::GetRegionResponse {
     let request =
         pdpb::GetRegionByIdRequest { header: host.header(), region_id: FIRST_REGION, need_buckets: false };
@@ -525,7 +403,7 @@ async fn leader_of(host: &Host) -> Option<u64> {
 }
 
 /// The stores of the first region, once there are three and all of them vote.
-async fn wait_for_voters(host: &Host) -> Vec<u64> {
+pub(crate) async fn wait_for_voters(host: &Host) -> Vec<u64> {
     let began = Instant::now();
     loop {
         let peers = region_of(host).await.region.map(|region| region.peers).unwrap_or_default();
