@@ -24,6 +24,8 @@ pub(crate) const PRELOAD_CONCURRENCY: usize = 16;
 pub(crate) const CLUSTER_WAIT_MAX: Duration = Duration::from_secs(60);
 /// How often it is asked meanwhile.
 pub(crate) const CLUSTER_POLL: Duration = Duration::from_millis(50);
+/// How long the leaders of new regions may take to be spread over the stores.
+pub(crate) const SPREAD_WAIT_MAX: Duration = Duration::from_secs(120);
 /// How long a store may take to show its counters.
 pub(crate) const SCRAPE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of counters that are read from one store.

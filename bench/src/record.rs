@@ -160,6 +160,8 @@ pub(crate) struct Second {
 pub(crate) struct Ended {
     pub(crate) kind: Kind,
     pub(crate) size_bytes: u64,
+    /// The part of the keyspace that it went to.
+    pub(crate) part: usize,
     /// When it was to be sent.
     pub(crate) due: Duration,
     pub(crate) sent: Duration,
@@ -177,6 +179,27 @@ pub(crate) struct Recorder {
     pub(crate) series: Vec<Second>,
     second: CurrentSecond,
     measured_done_count: u64,
+    gaps: Gaps,
+}
+
+/// The longest time that each part of the keyspace was without a success, between two of them.
+#[derive(Debug, Default)]
+struct Gaps {
+    parts: BTreeMap<usize, Gap>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    last: Duration,
+    longest: Duration,
+}
+
+impl Gaps {
+    fn on_success(&mut self, part: usize, at: Duration) {
+        let gap = self.parts.entry(part).or_insert(Gap { last: at, longest: Duration::ZERO });
+        gap.longest = gap.longest.max(at.saturating_sub(gap.last));
+        gap.last = gap.last.max(at);
+    }
 }
 
 #[derive(Debug)]
@@ -208,7 +231,19 @@ impl Recorder {
                 lag_max: Duration::ZERO,
             },
             measured_done_count: 0,
+            gaps: Gaps::default(),
         }
+    }
+
+    /// For each part of the keyspace, the longest time between two successes in it; up to the last one of all parts, so
+    /// that a part that has none any more counts.
+    pub(crate) fn longest_gaps(&self) -> Latencies {
+        let mut latencies = Latencies::new();
+        let last = self.gaps.parts.values().map(|gap| gap.last).max().unwrap_or_default();
+        for gap in self.gaps.parts.values() {
+            latencies.record(gap.longest.max(last.saturating_sub(gap.last)));
+        }
+        latencies
     }
 
     /// What was measured, by kind; only kinds that occurred.
@@ -239,6 +274,7 @@ impl Recorder {
                 second.bytes += bytes;
                 second.response.record(response);
                 if let Some(tally) = tally {
+                    self.gaps.on_success(end.part, end.ended);
                     self.measured_done_count += 1;
                     tally.done_count += 1;
                     tally.missing_count += u64::from(end.fate == Fate::Missing);
@@ -308,11 +344,35 @@ mod tests {
         Ended {
             kind: Kind::Put,
             size_bytes: 10,
+            part: 0,
             due: due * MILLI,
             sent: sent * MILLI,
             ended: ended * MILLI,
             fate,
         }
+    }
+
+    #[test]
+    fn a_gap_lies_between_successes_of_one_part() {
+        let mut recorder = Recorder::new(5 * MILLI);
+        let done = Fate::Done { read_bytes: 0 };
+        for (part, at, fate) in [
+            (0, 3, done),
+            (0, 10, done),
+            (1, 11, done),
+            (0, 20, Fate::Failed("x")),
+            (0, 30, done),
+            (1, 31, done),
+            (0, 60, done),
+        ] {
+            recorder.on_ended(Ended { part, ..end(at, at, at, fate) });
+        }
+        let gaps = recorder.longest_gaps();
+        assert_eq!((gaps.count(), gaps.max()), (2, 30 * MILLI));
+        // One that has no success any more counts until the last one of the others.
+        recorder.on_ended(Ended { part: 0, ..end(90, 90, 90, done) });
+        let gaps = recorder.longest_gaps();
+        assert!(gaps.max() >= 59 * MILLI && gaps.count_from(50 * MILLI) == 1, "{:?}", gaps.max());
     }
 
     #[test]

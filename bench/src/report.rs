@@ -22,6 +22,8 @@ pub(crate) struct Report {
     pub(crate) meta: Meta,
     pub(crate) phases: Vec<Phase>,
     pub(crate) ops: BTreeMap<&'static str, Operations>,
+    /// For each region, the longest time between two successes in it; where there are several.
+    pub(crate) region_gaps: Option<Percentiles>,
     /// How late operations of an open loop were sent.
     pub(crate) schedule_lag: Option<Percentiles>,
     pub(crate) series: Vec<Second>,
@@ -44,6 +46,10 @@ pub(crate) struct Meta {
     pub(crate) keys: u64,
     pub(crate) key_bytes: usize,
     pub(crate) value_bytes: usize,
+    /// Regions that the keyspace was divided into; one: it was left as it was.
+    pub(crate) regions: u64,
+    /// Of these, regions that got operations.
+    pub(crate) active_regions: u64,
     /// `spawned` or `given`.
     pub(crate) cluster: &'static str,
     pub(crate) stores: Vec<String>,
@@ -127,6 +133,12 @@ impl Facts<'_> {
         let seconds = self.outcome.measured.as_secs_f64().max(1e-9);
         let tallies = self.outcome.recorder.tallies();
         tallies.iter().map(|(kind, tally)| (kind.name(), operations(tally, seconds))).collect()
+    }
+
+    /// How long regions were without a success.
+    pub(crate) fn region_gaps(&self) -> Option<Percentiles> {
+        let gaps = self.outcome.recorder.longest_gaps();
+        gaps.percentiles().filter(|_| gaps.count() > 1)
     }
 
     /// How late the schedule was.
@@ -236,6 +248,20 @@ impl Report {
             meta.value_bytes,
             meta.seed
         ));
+        if meta.regions > 1 {
+            let find = |name: &str| self.phases.iter().find(|phase| phase.name == name);
+            let length = |name: &str| {
+                let phase = find(name).map(|phase| short(Duration::from_secs_f64(phase.seconds)));
+                phase.unwrap_or_else(|| "-".to_owned())
+            };
+            print(format!(
+                "{} regions, load on {} of them; split in {}, led from every store after {} more",
+                meta.regions,
+                meta.active_regions,
+                length("split"),
+                length("spread")
+            ));
+        }
         print(format!("{} × {}, {} build", meta.host.cores, meta.host.cpu_model, meta.profile));
         if let Some(fsync) = &meta.fsync {
             let latency = |seconds| short(Duration::from_secs_f64(seconds));
@@ -244,6 +270,15 @@ impl Report {
         for (name, operations) in &self.ops {
             print(String::new());
             operations.print(name, &mut print);
+        }
+        if let Some(gaps) = &self.region_gaps {
+            let cell = |seconds| short(Duration::from_secs_f64(seconds));
+            print(format!(
+                "a region's longest time without a success: p50 {}, p99 {}, max {}",
+                cell(gaps.p50_seconds),
+                gaps.p99_seconds.map_or_else(|| "-".to_owned(), cell),
+                cell(gaps.max_seconds)
+            ));
         }
         print(String::new());
         self.print_servers(&mut print);
@@ -276,9 +311,14 @@ impl Report {
                 of("requests_per_entry")
             ));
             print(format!(
-                "           frames {}, messages per frame {}, commands per client batch {}, elections {}",
+                "           frames {}, messages per frame {}, requests per apply batch {}",
                 of("frames_sent"),
                 of("messages_per_frame"),
+                of("requests_per_apply_batch")
+            ));
+            print(format!(
+                "           requests per log batch {}, commands per client batch {}, elections {}",
+                of("requests_per_log_batch"),
                 of("commands_per_client_batch"),
                 of("elections")
             ));

@@ -33,7 +33,9 @@ const REPORTED: [(&str, &str); 14] = [
 ];
 
 /// Quotients that a report adds: how well batches form at each stage.
-const QUOTIENTS: [(&str, &str, &str); 6] = [
+const QUOTIENTS: [(&str, &str, &str); 8] = [
+    ("requests_per_log_batch", "apply_requests", "log_batches"),
+    ("requests_per_frame", "apply_requests", "frames_sent"),
     ("entries_per_log_batch", "log_entries", "log_batches"),
     ("requests_per_entry", "propose_requests", "propose_entries"),
     ("requests_per_apply_batch", "apply_requests", "apply_batches"),

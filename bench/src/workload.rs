@@ -10,6 +10,9 @@ use crate::{
     random::Random,
 };
 
+/// Digits that keys must have to be squeezed into a few parts: there are keys enough in each then.
+const SCALED_DIGITS_MIN: usize = 12;
+
 /// What is measured apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
@@ -48,6 +51,10 @@ pub(crate) struct Workload {
     pub(crate) value_bytes: usize,
     pub(crate) distribution: Distribution,
     pub(crate) seed: u64,
+    /// Equal parts of the keyspace, of which each is a region; one: nothing is known of regions.
+    pub(crate) region_count: u64,
+    /// Parts that get operations, evenly among the others.
+    pub(crate) active_count: u64,
 }
 
 /// One operation to carry out.
@@ -56,6 +63,8 @@ pub(crate) struct Operation {
     pub(crate) kind: Kind,
     /// Bytes of its key and value.
     pub(crate) size_bytes: u64,
+    /// The part of the keyspace that its key lies in.
+    pub(crate) part: usize,
     pub(crate) work: Work,
 }
 
@@ -78,10 +87,71 @@ impl Workload {
             let digits = format!("{:x}", self.key_count - 1).len();
             return Err(format!("--key-len must be {digits} at least for {} different keys", self.key_count));
         }
+        if self.region_count == 0 || self.region_count > self.places() {
+            return Err(format!("--regions must be from 1 to {}, the number of keys", self.places()));
+        }
+        if self.active_count == 0 || self.active_count > self.region_count {
+            return Err("--active must be from 1 to --regions".to_owned());
+        }
+        let is_scaled = self.active_count < self.region_count;
+        if is_scaled && (self.key_order != KeyOrder::Hashed || self.digits() < SCALED_DIGITS_MIN) {
+            return Err(format!(
+                "--active needs --key-order hashed and --key-len {SCALED_DIGITS_MIN}: other keys are too few in a part"
+            ));
+        }
         if self.value_bytes > VALUE_POOL_BYTES {
             return Err(format!("--value-size must be {VALUE_POOL_BYTES} at the most"));
         }
         Ok(())
+    }
+
+    /// The keys at which regions begin, the first one's left out: they divide the keyspace evenly.
+    pub(crate) fn boundaries(&self) -> Vec<Bytes> {
+        (1..self.region_count).map(|part| self.spell(self.place_of_part(part))).collect()
+    }
+
+    /// How many places there are, from the first key to the last.
+    fn places(&self) -> u64 {
+        match self.key_order {
+            KeyOrder::Hashed => self.domain(),
+            KeyOrder::Ordered => self.key_count,
+        }
+    }
+
+    /// The first place of a part. A place lies in the last part that does not begin behind it.
+    fn place_of_part(&self, part: u64) -> u64 {
+        let place = (u128::from(self.places()) * u128::from(part)).div_ceil(u128::from(self.region_count));
+        u64::try_from(place).unwrap_or(u64::MAX)
+    }
+
+    /// The part that a place lies in.
+    fn part_of(&self, place: u64) -> usize {
+        let part = u128::from(place) * u128::from(self.region_count) / u128::from(self.places());
+        usize::try_from(part).unwrap_or(usize::MAX)
+    }
+
+    /// The place of the key with a number: squeezed into the active parts, where these are not all.
+    fn place(&self, number: u64) -> u64 {
+        let place = match self.key_order {
+            KeyOrder::Hashed => scatter(number, 4 * u32::try_from(self.digits()).expect("16 at the most")),
+            KeyOrder::Ordered => number,
+        };
+        if self.active_count == self.region_count {
+            return place;
+        }
+        let places = u128::from(self.places());
+        let (place, active) = (u128::from(place), u128::from(self.active_count));
+        let turn = place * active / places;
+        let into_turn = place - (turn * places).div_ceil(active);
+        let part = u64::try_from(turn * u128::from(self.region_count) / active).unwrap_or(0);
+        let squeezed = into_turn * active / u128::from(self.region_count);
+        let first = self.place_of_part(part);
+        // Rounding must not lead out of the part.
+        (first + u64::try_from(squeezed).unwrap_or(0)).min(self.last_place_of(part))
+    }
+
+    fn last_place_of(&self, part: u64) -> u64 {
+        if part + 1 == self.region_count { self.places() - 1 } else { self.place_of_part(part + 1) - 1 }
     }
 
     /// How many different keys of the given length there are, in hexadecimal digits.
@@ -95,15 +165,16 @@ impl Workload {
 
     /// The key with a number.
     pub(crate) fn key(&self, number: u64) -> Bytes {
+        self.spell(self.place(number))
+    }
+
+    /// The key at a place.
+    fn spell(&self, place: u64) -> Bytes {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let digits = self.digits();
-        let number = match self.key_order {
-            KeyOrder::Hashed => scatter(number, 4 * u32::try_from(digits).expect("16 at the most")),
-            KeyOrder::Ordered => number,
-        };
         let mut key = BytesMut::with_capacity(self.key_bytes);
         for digit in (0..digits).rev() {
-            key.put_u8(DIGITS[usize::try_from((number >> (4 * digit)) & 15).expect("four bits")]);
+            key.put_u8(DIGITS[usize::try_from((place >> (4 * digit)) & 15).expect("four bits")]);
         }
         key.put_bytes(b'-', self.key_bytes - digits);
         key.freeze()
@@ -137,14 +208,15 @@ impl Generator {
     pub(crate) fn next(&mut self) -> Operation {
         let is_get = self.workload.get_fraction > 0.0 && self.random.fraction() < self.workload.get_fraction;
         let number = self.chooser.next(&mut self.random, !is_get);
-        let key = self.workload.key(number);
+        let place = self.workload.place(number);
+        let (key, part) = (self.workload.spell(place), self.workload.part_of(place));
         let key_bytes = u64::try_from(key.len()).unwrap_or(u64::MAX);
         if is_get {
-            return Operation { kind: Kind::Get, size_bytes: key_bytes, work: Work::Get { key } };
+            return Operation { kind: Kind::Get, size_bytes: key_bytes, part, work: Work::Get { key } };
         }
         let value = self.value();
         let size_bytes = key_bytes + u64::try_from(value.len()).unwrap_or(u64::MAX);
-        Operation { kind: Kind::Put, size_bytes, work: Work::Put(Pair { key, value, ttl_seconds: 0 }) }
+        Operation { kind: Kind::Put, size_bytes, part, work: Work::Put(Pair { key, value, ttl_seconds: 0 }) }
     }
 
     /// Pairs with the keys of these numbers, for the preload.
@@ -176,6 +248,55 @@ mod tests {
             value_bytes: 100,
             distribution: Distribution::Uniform,
             seed: 1,
+            region_count: 1,
+            active_count: 1,
+        }
+    }
+
+    #[test]
+    fn parts_are_even_and_named_by_their_boundaries() {
+        for (key_bytes, key_order) in
+            [(16, KeyOrder::Hashed), (12, KeyOrder::Hashed), (16, KeyOrder::Ordered)]
+        {
+            let workload =
+                Workload { region_count: 300, active_count: 300, ..workload(key_bytes, 60_000, key_order) };
+            workload.check().unwrap();
+            let boundaries = workload.boundaries();
+            assert_eq!(boundaries.len(), 299);
+            assert!(boundaries.is_sorted());
+            let mut counts = vec![0; 300];
+            for number in 0..60_000 {
+                let place = workload.place(number);
+                let part = boundaries.partition_point(|boundary| *boundary <= workload.spell(place));
+                assert_eq!(part, workload.part_of(place));
+                counts[part] += 1;
+            }
+            assert!(counts.iter().all(|count| (120..300).contains(count)), "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn active_parts_get_everything_and_lie_apart() {
+        let workload =
+            Workload { region_count: 10_000, active_count: 10, ..workload(16, 20_000, KeyOrder::Hashed) };
+        workload.check().unwrap();
+        let mut counts = std::collections::BTreeMap::new();
+        let mut keys = BTreeSet::new();
+        for number in 0..20_000 {
+            *counts.entry(workload.part_of(workload.place(number))).or_insert(0) += 1;
+            keys.insert(workload.key(number));
+        }
+        assert_eq!(keys.len(), 20_000, "keys stay different");
+        assert!(counts.keys().copied().eq((0..10).map(|turn| turn * 1_000)), "{counts:?}");
+        assert!(counts.values().all(|count| (1_600..2_400).contains(count)), "{counts:?}");
+        for wrong in [
+            Workload { active_count: 11_000, ..workload.clone() },
+            Workload { active_count: 0, ..workload.clone() },
+            Workload { region_count: 0, ..workload.clone() },
+            Workload { key_bytes: 4, ..workload.clone() },
+            Workload { key_order: KeyOrder::Ordered, ..workload },
+        ] {
+            wrong.check().unwrap_err();
         }
     }
 

@@ -1,5 +1,6 @@
 //! `sheaf bench put|get|mixed`.
 
+mod regions;
 mod units;
 
 use std::{
@@ -106,6 +107,15 @@ struct Options {
     /// Bytes of each value; they cannot be compressed.
     #[arg(long, value_name = "BYTES", default_value = "256", value_parser = units::bytes)]
     value_size: usize,
+    /// Divide the keyspace into so many regions before, and wait until every store leads its share.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = units::count)]
+    regions: u64,
+    /// Do not divide the keyspace: it is divided into `--regions` already.
+    #[arg(long)]
+    no_split: bool,
+    /// Put load on so many of the regions only; they lie evenly among the others. Default: on all.
+    #[arg(long, value_name = "N", value_parser = units::count)]
+    active: Option<u64>,
     /// Which keys: uniform, zipfian[:0.99], sequential, latest, hotspot[:0.2/0.8].
     #[arg(long, default_value = "uniform")]
     dist: Distribution,
@@ -204,6 +214,9 @@ async fn measure(options: &Options, workload: Workload) -> Result<Report> {
         None => None,
     };
     let mut phases = Vec::new();
+    if workload.region_count > 1 && !options.no_split {
+        phases.extend(regions::divide(&cluster.client, &workload, cluster.addresses.len()).await?);
+    }
     if workload.get_fraction > 0.0 && !options.no_preload {
         let started = Instant::now();
         preload(&cluster.client, &workload).await?;
@@ -260,6 +273,7 @@ fn report(meta: Meta, phases: Vec<Phase>, servers: Servers, facts: &Facts<'_>, o
         meta,
         phases,
         ops: facts.operations(),
+        region_gaps: facts.region_gaps(),
         schedule_lag: facts.schedule_lag(),
         series: outcome.recorder.series.clone(),
         servers,
@@ -278,6 +292,8 @@ impl Options {
             value_bytes: self.value_size,
             distribution: self.dist,
             seed: self.seed,
+            region_count: self.regions,
+            active_count: self.active.unwrap_or(self.regions),
         }
     }
 
@@ -353,6 +369,8 @@ impl Options {
             keys: workload.key_count,
             key_bytes: workload.key_bytes,
             value_bytes: workload.value_bytes,
+            regions: workload.region_count,
+            active_regions: workload.active_count,
             cluster: if cluster.spawned.is_some() { "spawned" } else { "given" },
             stores: cluster.addresses.clone(),
             store_settings: self.store_set.clone(),
@@ -441,6 +459,12 @@ mod tests {
         assert!(matches!(load.pace, Pace::Open { per_second: 20_000.0, in_flight_max: 10_000, .. }));
         assert!(matches!(load.extent, Extent::Duration(length) if length == Duration::from_secs(30)));
         assert_eq!(load.warmup, Duration::from_secs(2));
+
+        let args = parse("bench put --spawn 3 --regions 10k --active 10").unwrap();
+        let Verb::Put(options) = args.load else { panic!("another verb") };
+        let workload = options.workload(0.0);
+        assert_eq!((workload.region_count, workload.active_count), (10_000, 10));
+        workload.check().unwrap();
 
         let args = parse("bench mixed --spawn 3 --get-ratio 95% --ops 1M --dist hotspot:0.1/0.9").unwrap();
         let Verb::Mixed { get_ratio, options } = args.load else { panic!("another verb") };

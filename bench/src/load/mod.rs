@@ -190,12 +190,12 @@ impl<T: Target> Run<T> {
 
     /// Carries out one operation; the time of its end comes back.
     async fn carry_out(&self, operation: Operation, due: Duration, sent: Duration) -> Duration {
-        let Operation { kind, size_bytes, work } = operation;
+        let Operation { kind, size_bytes, part, work } = operation;
         let fate = self.target.execute(work).await;
         let ended = self.now();
         let mut recorder = self.recorder.borrow_mut();
         recorder.in_flight -= 1;
-        recorder.on_ended(Ended { kind, size_bytes, due, sent, ended, fate });
+        recorder.on_ended(Ended { kind, size_bytes, part, due, sent, ended, fate });
         ended
     }
 

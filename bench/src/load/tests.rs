@@ -46,6 +46,8 @@ fn generator() -> Generator {
         value_bytes: 10,
         distribution: Distribution::Uniform,
         seed: 1,
+        region_count: 1,
+        active_count: 1,
     })
 }
 

@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use types::{Answer, ClusterId, CompareAndSwap, KeyRange, Outcome, Pair, Region, Scan};
+use types::{Answer, ClusterId, CompareAndSwap, KeyRange, Outcome, Pair, Peer, Region, Scan};
 
 use crate::{
     Cause, Error, Result,
     core::{Reply, Work},
-    grpc::{Driver, Options},
+    grpc::{Driver, Options, Split},
 };
 
 /// A cluster, from the outside. Clones share connections and what is known about regions.
@@ -222,6 +222,18 @@ impl Client {
     /// The region that holds a key now, with its peers, as placement knows it.
     pub async fn find_region(&self, key: impl Into<Bytes>) -> Result<Region> {
         self.driver.find_region(key.into()).await
+    }
+
+    /// The regions that hold keys of a range, in order and without a gap, with their leaders where they are known. It ends
+    /// after some thousand regions: ask again from the last end key.
+    pub async fn regions(&self, range: KeyRange) -> Result<Vec<(Region, Option<Peer>)>> {
+        self.driver.regions(range).await
+    }
+
+    /// Lets regions begin at these keys, whichever regions hold them. Those at which one begins already count as finished,
+    /// so it can be asked again for the rest.
+    pub async fn split(&self, keys: impl IntoIterator<Item = impl Into<Bytes>>) -> Result<Split> {
+        self.driver.split(keys.into_iter().map(Into::into).collect()).await
     }
 
     /// Carries out what the other methods ask for; here for those who generate their work.

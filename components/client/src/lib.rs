@@ -23,7 +23,7 @@ pub mod limits;
 
 pub use error::{Cause, Error, Result};
 #[cfg(feature = "grpc")]
-pub use grpc::{Credentials, Options};
+pub use grpc::{Credentials, Options, Split};
 #[cfg(feature = "grpc")]
 pub use kv::{Checksum, Client, Swap, Ttl};
 pub use types::KeyRange;

@@ -41,6 +41,8 @@ pub const SWEEP_INTERVAL: Duration = Duration::from_millis(50);
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long one endpoint may take to answer a question to placement.
 pub const PLACEMENT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long one endpoint may take to split regions: it gives up before, and says how far it has come.
+pub const SPLIT_TIMEOUT: Duration = Duration::from_secs(70);
 /// Questions to placement that are under way at once: operations that miss the same region wait for the first of them.
 pub const LOOKUPS_MAX: usize = 2;
 /// Bytes that may be under way on a connection, and on its stream, before the receiver has taken them.

@@ -23,11 +23,11 @@ use std::{
 use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesUnordered};
 use parking_lot::{Mutex, RwLock};
-pub use placement::Credentials;
+pub use placement::{Credentials, Split};
 use proto::tikvpb::tikv_client::TikvClient;
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Status};
-use types::{ClusterId, Region, StoreId};
+use types::{ClusterId, KeyRange, Peer, Region, StoreId};
 
 use self::{
     link::Link,
@@ -97,6 +97,16 @@ impl Driver {
     pub(crate) async fn find_region(&self, key: Bytes) -> Result<Region> {
         let found = self.placement.region(&Position::At(key)).await;
         Ok(found.map_err(|reason| Error::Failed(Cause::Placement(reason)))?.0)
+    }
+
+    /// The regions of a range, as placement knows them.
+    pub(crate) async fn regions(&self, range: KeyRange) -> Result<Vec<(Region, Option<Peer>)>> {
+        self.placement.regions(range).await.map_err(|reason| Error::Failed(Cause::Placement(reason)))
+    }
+
+    /// Lets regions begin at these keys.
+    pub(crate) async fn split(&self, keys: Vec<Bytes>) -> Result<Split> {
+        self.placement.split(keys).await.map_err(|reason| Error::Undetermined(Cause::Placement(reason)))
     }
 
     /// Carries out one operation.

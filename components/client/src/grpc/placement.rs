@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     net::IpAddr,
     sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -17,9 +18,18 @@ use tonic::{
     Status,
     transport::{Channel, Endpoint},
 };
-use types::{ClusterId, Peer, Region, StoreId};
+use types::{ClusterId, KeyRange, Peer, Region, RegionId, StoreId};
 
 use crate::{core::Position, limits};
+
+/// How far a split of many regions has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// The keys at which regions begin now, in per cent.
+    pub finished_percent: u64,
+    /// Regions that have come into being.
+    pub born: Vec<RegionId>,
+}
 
 /// How a client proves who it is, and whom it believes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,12 +98,11 @@ impl Placement {
             addresses: Mutex::default(),
             lookups: Semaphore::new(limits::LOOKUPS_MAX),
         };
-        let members =
-            placement
-                .ask(|mut client| async move {
-                    client.get_members(pdpb::GetMembersRequest { header: None }).await
-                })
-                .await?;
+        let members = placement
+            .ask(limits::PLACEMENT_TIMEOUT, |mut client| async move {
+                client.get_members(pdpb::GetMembersRequest { header: None }).await
+            })
+            .await?;
         placement.cluster_id = ClusterId(check_header(members.header)?);
         for url in members.members.into_iter().flat_map(|member| member.client_urls) {
             let address = url.strip_prefix("http://").unwrap_or(&url).to_owned();
@@ -136,6 +145,42 @@ impl Placement {
         Ok((region, response.leader.and_then(|peer| Peer::try_from(peer).ok())))
     }
 
+    /// The regions of a range, with their leaders where placement knows them: as many as one answer holds.
+    pub(super) async fn regions(&self, range: KeyRange) -> Result<Vec<(Region, Option<Peer>)>, String> {
+        let KeyRange { start_key, end_key } = range;
+        let request = pdpb::ScanRegionsRequest { header: self.header(), start_key, limit: 0, end_key };
+        let response = self
+            .ask(limits::PLACEMENT_TIMEOUT, |mut client| {
+                let request = request.clone();
+                async move { client.scan_regions(request).await }
+            })
+            .await?;
+        check_header(response.header)?;
+        let regions = response.regions.into_iter().map(|found| {
+            let region = found.region.ok_or("placement names a region without its descriptor")?;
+            let region = Region::try_from(region).map_err(|error| error.to_string())?;
+            Ok((region, found.leader.and_then(|peer| Peer::try_from(peer).ok())))
+        });
+        regions.collect()
+    }
+
+    /// Lets regions begin at these keys.
+    pub(super) async fn split(&self, keys: Vec<Bytes>) -> Result<Split, String> {
+        let request = pdpb::SplitRegionsRequest { header: self.header(), split_keys: keys, retry_limit: 0 };
+        let response = self
+            .ask(limits::SPLIT_TIMEOUT, |client| {
+                let request = request.clone();
+                let mut client = client.max_encoding_message_size(limits::MESSAGE_DECODE_BYTES_MAX);
+                async move { client.split_regions(request).await }
+            })
+            .await?;
+        check_header(response.header)?;
+        Ok(Split {
+            finished_percent: response.finished_percentage,
+            born: response.regions_id.into_iter().map(RegionId).collect(),
+        })
+    }
+
     /// A new connection to a store.
     pub(super) async fn connect(&self, store_id: StoreId) -> Result<Channel, String> {
         let address = match self.store(store_id).await {
@@ -151,7 +196,9 @@ impl Placement {
 
     async fn store(&self, store_id: StoreId) -> Result<metapb::Store, String> {
         let request = pdpb::GetStoreRequest { header: self.header(), store_id: store_id.0 };
-        let response = self.ask(|mut client| async move { client.get_store(request).await }).await?;
+        let response = self
+            .ask(limits::PLACEMENT_TIMEOUT, |mut client| async move { client.get_store(request).await })
+            .await?;
         check_header(response.header)?;
         let store = response.store.filter(|store| !store.address.is_empty());
         store.ok_or_else(|| format!("placement has no address of store {store_id}"))
@@ -160,7 +207,7 @@ impl Placement {
     async fn get_region(&self, key: Bytes) -> Result<pdpb::GetRegionResponse, String> {
         let request = pdpb::GetRegionRequest { header: self.header(), region_key: key, need_buckets: false };
         let response = self
-            .ask(|mut client| {
+            .ask(limits::PLACEMENT_TIMEOUT, |mut client| {
                 let request = request.clone();
                 async move { client.get_region(request).await }
             })
@@ -172,7 +219,7 @@ impl Placement {
     async fn get_prev_region(&self, key: Bytes) -> Result<pdpb::GetRegionResponse, String> {
         let request = pdpb::GetRegionRequest { header: self.header(), region_key: key, need_buckets: false };
         let response = self
-            .ask(|mut client| {
+            .ask(limits::PLACEMENT_TIMEOUT, |mut client| {
                 let request = request.clone();
                 async move { client.get_prev_region(request).await }
             })
@@ -186,7 +233,11 @@ impl Placement {
     }
 
     /// Asks the endpoints in turn, from the one that answered last, until one answers.
-    async fn ask<T, F>(&self, question: impl Fn(PdClient<Channel>) -> F) -> Result<T, String>
+    async fn ask<T, F>(
+        &self,
+        patience: Duration,
+        question: impl Fn(PdClient<Channel>) -> F,
+    ) -> Result<T, String>
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
@@ -202,7 +253,8 @@ impl Placement {
                     continue;
                 }
             };
-            match timeout(limits::PLACEMENT_TIMEOUT, question(PdClient::new(channel))).await {
+            let client = PdClient::new(channel).max_decoding_message_size(limits::MESSAGE_DECODE_BYTES_MAX);
+            match timeout(patience, question(client)).await {
                 Ok(Ok(response)) => {
                     self.current.store(at, Ordering::Relaxed);
                     return Ok(response.into_inner());
