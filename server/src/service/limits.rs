@@ -18,6 +18,9 @@ pub(super) const EMPTY_DELAY_MAX: Duration = Duration::from_secs(10);
 /// Requests to placement of one message that wait for their answers together.
 pub(super) const REGION_QUERIES_MAX: usize = 16_384;
 
+/// Times that a key of such a message is looked up while its region goes on splitting.
+pub(super) const QUERY_ROUNDS_MAX: usize = 8;
+
 /// Splits of one `SplitRegions` that are asked for at one time: each is an entry, and an fsync on every store.
 pub(super) const SPLIT_REQUESTS_AT_ONCE: usize = 8;
 

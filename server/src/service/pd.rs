@@ -1,16 +1,19 @@
 //! The placement service in PD's words. Every store answers: what only the placement leader knows, placement fetches.
 
-use std::{pin::Pin, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    pin::Pin,
+    sync::Arc,
+};
 
-use bytes::Bytes;
 use futures::{Stream, future::join_all, stream};
 use placement::{PlacementAnswer, PlacementCall, RegionRoute};
 use proto::pdpb::{self, pd_server};
 use tonic::{Request, Response, Status, Streaming};
-use types::{KeyRange, RegionId, StoreId};
+use types::{KeyRange, Region, RegionId, StoreId};
 
 use super::{
-    limits::REGION_QUERIES_MAX,
+    limits::{QUERY_ROUNDS_MAX, REGION_QUERIES_MAX},
     pd_convert::{header, member, operator, queried_region, refusal, region, region_response, stats, store},
     split::divide,
     tikv::not_started,
@@ -341,39 +344,63 @@ async fn query(
         )));
     }
     let by_id = |id: &u64| PlacementCall::GetRegionById { region_id: RegionId(*id) };
-    let by_key = |key: &Bytes| PlacementCall::GetRegion { key: key.clone() };
-    let before_key = |key: &Bytes| PlacementCall::GetPrevRegion { key: key.clone() };
-    let (ids, keys, prev_keys) = futures::join!(
-        join_all(request.ids.iter().map(|id| running.ask(by_id(id)))),
-        join_all(request.keys.iter().map(|key| running.ask(by_key(key)))),
-        join_all(request.prev_keys.iter().map(|key| running.ask(before_key(key)))),
-    );
-    let mut response =
-        pdpb::QueryRegionResponse { header: Some(header(running.ident.cluster_id)), ..Default::default() };
+    let ids = join_all(request.ids.iter().map(|id| running.ask(by_id(id)))).await;
+    let mut found = Found::default();
     for answer in ids {
-        add(&mut response, answer)?;
+        found.learn(answer)?;
     }
-    for answer in keys {
-        let id = add(&mut response, answer)?;
-        response.key_id_map.push(id);
+    let wanted = request.keys.iter().map(|key| PlacementCall::GetRegion { key: key.clone() });
+    let wanted: Vec<_> = wanted
+        .chain(request.prev_keys.iter().map(|key| PlacementCall::GetPrevRegion { key: key.clone() }))
+        .collect();
+    let mut routes: Vec<Option<Region>> = vec![None; wanted.len()];
+    let mut open: Vec<usize> = (0..wanted.len()).collect();
+    for _ in 0..QUERY_ROUNDS_MAX {
+        let answers = join_all(open.iter().map(|at| running.ask(wanted[*at].clone()))).await;
+        for (at, answer) in open.iter().zip(answers) {
+            routes[*at] = found.learn(answer)?;
+        }
+        // A region of which another look-up has learnt that it is smaller by now does not answer for this key any more.
+        open.retain(|at| routes[*at].as_ref().is_some_and(|region| !found.has(region)));
+        if open.is_empty() {
+            break;
+        }
     }
-    for answer in prev_keys {
-        let id = add(&mut response, answer)?;
-        response.prev_key_id_map.push(id);
+    if !open.is_empty() {
+        return Err(Status::unavailable("the regions are changing: ask again"));
     }
-    Ok(response)
+    let mut key_id_map: Vec<u64> =
+        routes.iter().map(|region| region.as_ref().map_or(0, |region| region.id.0)).collect();
+    let prev_key_id_map = key_id_map.split_off(request.keys.len());
+    let regions_by_id = found.0.into_iter().map(|(id, route)| (id, queried_region(route))).collect();
+    let header = Some(header(running.ident.cluster_id));
+    Ok(pdpb::QueryRegionResponse { header, key_id_map, prev_key_id_map, regions_by_id })
 }
 
-/// Adds one region to a response; its id, or zero where there is none.
-fn add(
-    response: &mut pdpb::QueryRegionResponse,
-    answer: placement::Result<PlacementAnswer>,
-) -> Result<u64, Status> {
-    let PlacementAnswer::Region(found) = answer.map_err(status_of)? else { return Err(other_answer()) };
-    let Some(route) = found else { return Ok(0) };
-    let id = route.region.id.0;
-    response.regions_by_id.insert(id, queried_region(route));
-    Ok(id)
+/// The newest route to each region, by id: an answer has room for one.
+#[derive(Default)]
+struct Found(BTreeMap<u64, RegionRoute>);
+
+impl Found {
+    /// Takes an answer in; the region that it names, if there is one.
+    fn learn(&mut self, answer: placement::Result<PlacementAnswer>) -> Result<Option<Region>, Status> {
+        let PlacementAnswer::Region(found) = answer.map_err(status_of)? else { return Err(other_answer()) };
+        let Some(route) = found else { return Ok(None) };
+        let region = route.region.clone();
+        match self.0.entry(region.id.0) {
+            Entry::Vacant(entry) => drop(entry.insert(route)),
+            Entry::Occupied(mut entry) if region.epoch.covers(entry.get().region.epoch) => {
+                entry.insert(route);
+            }
+            Entry::Occupied(_) => {}
+        }
+        Ok(Some(region))
+    }
+
+    /// Whether the newest route to a region has the same keys.
+    fn has(&self, region: &Region) -> bool {
+        self.0.get(&region.id.0).is_some_and(|newest| newest.region.range == region.range)
+    }
 }
 
 /// Ends a stream behind its first error.
@@ -394,4 +421,40 @@ fn until_error<T: Send + 'static>(
 /// Zero or less: no limit.
 fn limit_of(limit: i32) -> u32 {
     u32::try_from(limit).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use placement::PlacementAnswer;
+    use types::{Epoch, Region};
+
+    use super::*;
+
+    fn answer(end_key: &'static str, version: u64) -> placement::Result<PlacementAnswer> {
+        let range = KeyRange::new("", end_key);
+        let epoch = Epoch { conf_version: 1, version };
+        let region = Region { id: RegionId(7), range, epoch, peers: vec![] };
+        Ok(PlacementAnswer::Region(Some(RegionRoute {
+            region,
+            leader: None,
+            down_peers: vec![],
+            pending_peers: vec![],
+            size: types::RegionSize::default(),
+        })))
+    }
+
+    /// One message asks for two keys of a region that splits between the two look-ups.
+    #[test]
+    fn a_key_is_looked_up_again_where_its_region_has_become_smaller_meanwhile() {
+        for (first, second) in [(("z", 1), ("m", 2)), (("m", 2), ("z", 1))] {
+            let mut found = Found::default();
+            let learnt = [first, second].map(|(end_key, version)| {
+                found.learn(answer(end_key, version)).expect("a region").expect("there is one")
+            });
+            for region in learnt {
+                assert_eq!(found.has(&region), region.epoch.version == 2, "{region:?}");
+            }
+            assert_eq!(found.0[&7].region.range, KeyRange::new("", "m"));
+        }
+    }
 }
