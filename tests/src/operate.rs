@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use anyhow::{Context, Error, Result, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use proto::{
     admin::{
         ClusterStatusRequest, ClusterStatusResponse, ListOperationsRequest, ListRegionsRequest,
         MovePeersRequest, OperationStarted, TransferLeaderRequest, admin_client::AdminClient,
     },
+    pdpb::{RequestHeader, SplitRegionsRequest, pd_client::PdClient},
     placement::{OperationRow, OperationState, RegionView, StoreState, StoreView},
     vocabulary::{KeyRange, Peer, PeerRole, Region},
 };
@@ -172,6 +173,35 @@ impl Cluster {
         })
         .await?;
         Ok(id)
+    }
+
+    /// Splits regions until one begins at each of these keys.
+    pub async fn split_at(&self, keys: &[String]) -> Result<()> {
+        let request = SplitRegionsRequest {
+            header: Some(RequestHeader::default()),
+            split_keys: keys.iter().cloned().map(Into::into).collect(),
+            retry_limit: 0,
+        };
+        eventually("the regions to be split", PATIENCE, async || {
+            let starts: BTreeSet<_> = self
+                .regions()
+                .await?
+                .iter()
+                .map(|view| Ok(range_of(view)?.start_key.clone()))
+                .collect::<Result<_>>()?;
+            let Some(missing) = keys.iter().find(|key| !starts.contains(key.as_bytes())) else {
+                return Ok(());
+            };
+            for at in self.answering() {
+                let mut placement = PdClient::new(self.channel(at).await?);
+                // What a store that is just dying says does not matter: the directory shows what has happened.
+                if let Ok(Ok(_)) = timeout(PATIENCE, placement.split_regions(request.clone())).await {
+                    break;
+                }
+            }
+            bail!("no region begins at {missing}")
+        })
+        .await
     }
 
     /// The operations that run, and the last that have ended.

@@ -6,6 +6,9 @@
 )]
 //! Real stores whose regions move under load, while stores die, stop and are cut off.
 
+mod blow;
 mod faults;
 mod moves;
 mod repair;
+mod scans;
+mod splits;

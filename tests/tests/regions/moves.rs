@@ -10,18 +10,13 @@ use proto::{
 use rustix::process::Signal;
 use tests::{Cluster, Load, Options, eventually};
 
+use crate::blow::Blow;
+
 const PATIENCE: Duration = Duration::from_secs(120);
 const KEYS: u64 = 12;
 const CLIENTS: u64 = 8;
 const REGION: u64 = 2;
 const PLACEMENT: u64 = 1;
-
-/// What happens to a store while a region moves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Blow {
-    Kill,
-    Stop,
-}
 
 async fn four_stores() -> Result<Cluster> {
     let cluster = Cluster::start(Options { stores: 4, ..Options::default() }).await?;
@@ -58,10 +53,7 @@ async fn move_while_the_leader_is_gone(
     cluster.signal(target_at, Signal::STOP)?;
     let operation = cluster.move_peers(REGION, &goal).await?;
     let victim_at = cluster.leader_of(victim).await?;
-    match blow {
-        Blow::Kill => cluster.kill(victim_at)?,
-        Blow::Stop => cluster.signal(victim_at, Signal::STOP)?,
-    }
+    blow.strike(cluster, victim_at)?;
     cluster.signal(target_at, Signal::CONT)?;
     load.run_for(300).await?;
     // The region's leader is on the store that it leaves, so the move ends without it. It waits for every store that is to
@@ -69,10 +61,7 @@ async fn move_while_the_leader_is_gone(
     if victim == REGION {
         ensure_done(cluster, operation).await?;
     }
-    match blow {
-        Blow::Kill => cluster.spawn(victim_at)?,
-        Blow::Stop => cluster.signal(victim_at, Signal::CONT)?,
-    }
+    blow.heal(cluster, victim_at)?;
     ensure_done(cluster, operation).await?;
     let stores: Vec<u64> = cluster.region(REGION).await?.0.peers.iter().map(|peer| peer.store_id).collect();
     ensure!(goal.iter().all(|id| stores.contains(id)), "{stores:?} instead of {goal:?}");

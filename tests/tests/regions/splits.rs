@@ -1,0 +1,141 @@
+//! Regions that split and move under load, while stores die, stop, lose power and are cut off.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use proto::placement::OperationState;
+use tests::{Cluster, Load, Options, eventually};
+
+use crate::blow::Blow;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+const CLIENTS: u64 = 8;
+const KEYS: usize = 48;
+/// The regions of the test in which a store joins many.
+const MANY: usize = 300;
+
+fn key(at: usize) -> String {
+    format!("key-{at:03}")
+}
+
+async fn load(cluster: &Cluster, keys: usize) -> Result<Load> {
+    Ok(Load::over(cluster.client().await?, CLIENTS, (0..keys).map(key).collect()))
+}
+
+/// The region that holds a key, and the store that leads it.
+async fn find(cluster: &Cluster, key: &str) -> Result<(u64, usize)> {
+    let mut found = None;
+    eventually("a region with a leader", PATIENCE, async || {
+        let regions = cluster.regions().await?;
+        let holds = |range: &proto::vocabulary::KeyRange| {
+            range.start_key <= key.as_bytes() && (range.end_key.is_empty() || range.end_key > key.as_bytes())
+        };
+        let region = regions.into_iter().filter_map(|view| view.region);
+        let region = region.into_iter().find(|region| region.range.as_ref().is_some_and(holds));
+        let id = region.context("no region")?.id;
+        found = Some((id, cluster.leader_of(id).await?));
+        Ok(())
+    })
+    .await?;
+    found.context("no region")
+}
+
+/// In each round a region splits and moves, and the store that led it goes away meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn splits_and_moves_lose_nothing_whoever_goes_away() -> Result<()> {
+    let mut cluster = Cluster::start(Options { stores: 4, has_wires: true, ..Options::default() }).await?;
+    cluster.whole(3).await?;
+    let load = load(&cluster, KEYS).await?;
+    load.run_for(300).await?;
+    for (round, blow) in Blow::ALL.into_iter().enumerate() {
+        let first = round * KEYS / Blow::ALL.len();
+        let keys: Vec<String> = (first..first + 12).step_by(3).map(key).collect();
+        let (region_id, leader) = find(&cluster, &keys[0]).await?;
+        let peers = cluster.region(region_id).await?.0.peers;
+        let stores = cluster.stores().await?;
+        let mut ids = stores.iter().filter_map(|view| view.store.as_ref().map(|row| row.id));
+        let new = ids.find(|id| peers.iter().all(|peer| peer.store_id != *id)).context("a store without")?;
+        let leaving = cluster.store_id(leader).await?;
+        let goal: Vec<u64> =
+            peers.iter().map(|peer| if peer.store_id == leaving { new } else { peer.store_id }).collect();
+        // Both are asked for before the store goes away, and the splits go on without it.
+        cluster.move_peers(region_id, &goal).await?;
+        cluster.split_at(&keys[..1]).await?;
+        blow.strike(&mut cluster, leader)?;
+        cluster.split_at(&keys).await?;
+        load.run_for(300).await?;
+        blow.heal(&mut cluster, leader)?;
+        load.run_for(300).await?;
+    }
+    cluster.whole(3).await?;
+    ensure!(cluster.regions().await?.len() > 4 * (Blow::ALL.len() - 1), "too few regions");
+    let tally = load.finish().await?;
+    println!("{tally:?}");
+    ensure!(tally.failed == 0, "{tally:?}");
+    Ok(())
+}
+
+/// Every store at once, while splits are under way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn splits_survive_a_power_loss_of_every_store() -> Result<()> {
+    let mut cluster = Cluster::start(Options { has_power_supply: true, ..Options::default() }).await?;
+    let load = load(&cluster, KEYS).await?;
+    for round in 0..2 {
+        load.run_for(300).await?;
+        let keys: Vec<String> = (round + 1..KEYS).step_by(4).map(key).collect();
+        let (known, dying) = keys.split_at(keys.len() / 2);
+        cluster.split_at(known).await?;
+        {
+            let splitting = cluster.split_at(dying);
+            // Begun, and not waited for.
+            drop(tokio::time::timeout(Duration::from_millis(20), splitting).await);
+        }
+        cluster.lose_power()?;
+        load.set_read_only(true);
+        (0..3).try_for_each(|at| cluster.spawn(at))?;
+        load.run_for(100).await?;
+        load.set_read_only(false);
+        // What was acknowledged is there, and what was not can be done.
+        cluster.split_at(known).await?;
+        cluster.split_at(dying).await?;
+    }
+    cluster.whole(3).await?;
+    println!("{:?}", load.finish().await?);
+    Ok(())
+}
+
+/// A store joins many regions under load: it gets its share, no store has two peers of a region, and then there is peace.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_store_gets_its_share_of_many_regions() -> Result<()> {
+    let mut cluster = Cluster::start(Options::default()).await?;
+    cluster.whole(3).await?;
+    let load = load(&cluster, MANY).await?;
+    cluster.split_at(&(1..MANY).map(key).collect::<Vec<_>>()).await?;
+    load.run_for(300).await?;
+    let new = cluster.add_store()?;
+    let new_id = cluster.store_id(new).await?;
+    let share = MANY * 3 / 4;
+    eventually("the new store to have its share", 3 * PATIENCE, async || {
+        let regions = cluster.regions().await?;
+        let peers = regions.iter().filter_map(|view| view.region.as_ref()).flat_map(|region| &region.peers);
+        let count = peers.filter(|peer| peer.store_id == new_id).count();
+        ensure!(count + 4 >= share, "{count} of {share}");
+        Ok(())
+    })
+    .await?;
+    // `whole` looks for two peers of one region on a store as well.
+    cluster.whole(3).await?;
+    let newest = async || Ok::<_, anyhow::Error>(cluster.operations().await?.iter().map(|row| row.id).max());
+    let mut last = None;
+    eventually("peace", PATIENCE, async || {
+        let before = std::mem::replace(&mut last, newest().await?);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let operations = cluster.operations().await?;
+        let is_running = operations.iter().any(|row| row.state() == OperationState::Running);
+        ensure!(!is_running && newest().await? == last && last == before, "operations begin: {last:?}");
+        Ok(())
+    })
+    .await?;
+    println!("{:?}", load.finish().await?);
+    Ok(())
+}
