@@ -19,6 +19,9 @@ pub(crate) const READ_ATTEMPTS_MAX: usize = 4;
 /// Messages that wait for a part of the log to be read back from disk; more are dropped, as a network would.
 pub(crate) const PARKED_MAX: usize = 8;
 
+/// Bytes of entries that are asked for at once when a part of the log is read back into memory.
+pub(crate) const LOAD_BYTES_MAX: usize = 1 << 20;
+
 /// How long a group waits before it asks its [`crate::LogReader`] again for what was not in memory.
 pub(crate) const READ_RETRY: Duration = Duration::from_millis(2);
 

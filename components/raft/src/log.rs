@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use types::{Chain, Entry, EntryKind, Index, LogPosition, Term};
 
-use crate::{LogReader, NotInMemory};
+use crate::{LogReader, NotInMemory, limits::LOAD_BYTES_MAX};
 
 /// One group's log.
 #[derive(Clone, Debug, Hash)]
@@ -248,7 +248,7 @@ impl Log {
         let mut bytes = 0;
         let mut at = start;
         while at.index < self.base.index {
-            for entry in reader.read_entries(at.index.next(), self.base.index, usize::MAX)? {
+            for entry in reader.read_entries(at.index.next(), self.base.index, LOAD_BYTES_MAX)? {
                 assert_eq!(entry.index, at.index.next(), "the log reader answered another question");
                 at = entry.position();
                 bytes += entry.size_bytes();

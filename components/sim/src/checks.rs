@@ -277,6 +277,13 @@ pub fn unsettled(world: &World) -> Option<String> {
     if let Err(violation) = cluster::check_settled(picture::instant(world.now()), &picture) {
         return Some(violation.to_string());
     }
+    // What is at rest holds nothing (D12).
+    for store in &picture.stores {
+        let reserved_bytes = store.budget.map_or(0, |budget| budget.reserved_bytes);
+        if reserved_bytes > 0 {
+            return Some(format!("store {} has {reserved_bytes} bytes reserved", store.id));
+        }
+    }
     let mut digests_of: BTreeMap<RegionId, Vec<_>> = BTreeMap::new();
     for peer in picture.stores.iter().flat_map(|store| &store.peers) {
         digests_of.entry(peer.region_id).or_default().push(peer.digest);

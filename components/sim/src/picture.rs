@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow, time::Duration};
 
-use check::cluster::{ClusterPicture, LogPicture, PeerPicture, StorePicture};
+use check::cluster::{BudgetPicture, ClusterPicture, LogPicture, PeerPicture, StorePicture};
 use engine::{KvSnapshot, RaftState};
 use kv::keys;
 use store::RegionPicture;
@@ -52,7 +52,10 @@ fn of_store(world: &World, host: HostId) -> Option<StorePicture> {
         id: ident.store_id,
         incarnation: ident.incarnation,
         peers: peers.collect(),
-        budget: None,
+        budget: Some(BudgetPicture {
+            reserved_bytes: store.ledger().reserved_bytes(),
+            limit_bytes: store.ledger().limit_bytes(),
+        }),
     })
 }
 

@@ -75,6 +75,8 @@ pub struct Totals {
     pub timestamps: u64,
     /// Stores that stopped by themselves because their disk failed.
     pub stops: u64,
+    /// Times that a store had no room in memory for somebody.
+    pub refusals: u64,
     /// Faults by kind.
     pub by_kind: BTreeMap<String, u64>,
 }
@@ -150,6 +152,8 @@ fn draw_config(rng: &mut Rng) -> store::Config {
         log_lag_entries_max: rng.between(16, 128),
         reserve_bytes: 1,
         sleep_after: rng.skewed(Duration::from_millis(20), Duration::from_secs(3)),
+        // From one that a few writes fill to one that nothing fills.
+        memory_limit_bytes: rng.pick(&[24 << 10, 64 << 10, 1 << 20, 64 << 20]),
         ..store::Config::default()
     }
 }
@@ -196,6 +200,8 @@ impl Run {
         self.advance(deadline, |run| run.clients.are_idle() && checks::unsettled(&run.world).is_none())?;
         self.checks.at_end(&self.world)?;
         self.operator.check_splits(&self.world)?;
+        let hosts: Vec<_> = self.world.hosts().collect();
+        hosts.into_iter().for_each(|host| self.world.count_refusals(host));
         // 4. What clients saw can be explained.
         self.clients.history().check().map_err(|violation| Violation::History(Box::new(violation)))?;
         Ok(())
@@ -256,6 +262,7 @@ impl Run {
             wakes: self.checks.wake_count(),
             timestamps: self.operator.timestamp_count,
             stops: counters.stops,
+            refusals: counters.refusals,
             by_kind: self.plan.by_kind.clone(),
         }
     }
@@ -288,6 +295,7 @@ impl Totals {
         self.wakes += other.wakes;
         self.timestamps += other.timestamps;
         self.stops += other.stops;
+        self.refusals += other.refusals;
         for (kind, count) in &other.by_kind {
             *self.by_kind.entry(kind.clone()).or_default() += count;
         }

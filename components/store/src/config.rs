@@ -27,6 +27,9 @@ pub struct Config {
     pub log_lag_entries_max: u64,
     /// Writes are refused while the device has less than this free, in bytes.
     pub reserve_bytes: u64,
+    /// Bytes of proposals, entries, snapshots and messages that may be in memory at one time (see [`crate::Ledger`]).
+    /// Half of it holds any one command, so 64 MiB or more outside of tests.
+    pub memory_limit_bytes: u64,
 }
 
 impl Default for Config {
@@ -43,6 +46,7 @@ impl Default for Config {
             log_kept_entries: 1_024,
             log_lag_entries_max: 100_000,
             reserve_bytes: 256 << 20,
+            memory_limit_bytes: 512 << 20,
         }
     }
 }

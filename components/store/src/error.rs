@@ -5,6 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use types::{KeyRange, Peer, PeerId, Region, RegionId, StoreId};
 
+use crate::limits::BUSY_RETRY_AFTER;
+
 /// Why a request was not answered with a result. The order of the variants is the order of the checks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -109,6 +111,11 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// Over a limit of this store.
+    pub(crate) fn busy(reason: &'static str) -> Error {
+        Error::Busy { reason, retry_after: BUSY_RETRY_AFTER }
+    }
+
     /// Whether the request may have had an effect.
     #[must_use]
     pub fn is_undetermined(&self) -> bool {

@@ -4,11 +4,18 @@ use std::sync::Arc;
 
 use actor::{Clock, Now};
 use engine::{KvEngine, StoreIdent};
-use types::{Region, RegionId, StoreId};
+use raft::MessageBody;
+use types::{Entry, Region, RegionId, StoreId};
 
 use crate::{
+    Error,
+    ledger::{Account, Ledger},
+    limits::PROPOSAL_OVERHEAD_BYTES,
     liveness::{LivenessMail, Unreachable},
-    message::{AdminRequest, Proposal, RaftMail, ReadMail, ReadRequest, SnapshotMail, StoreMessage},
+    message::{
+        AdminRequest, Admitted, Proposal, RaftEnvelope, RaftMail, ReadMail, ReadRequest, SnapshotMail,
+        StoreMessage,
+    },
     meta::Meta,
     ports::PlacementClient,
     router::Router,
@@ -29,6 +36,7 @@ pub(crate) struct Inner {
     pub(crate) placement: Arc<dyn PlacementClient>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) kv: Arc<dyn KvEngine>,
+    pub(crate) ledger: Arc<Ledger>,
 }
 
 impl Store {
@@ -38,14 +46,29 @@ impl Store {
         self.inner.ident
     }
 
-    /// Proposes writes; each is answered by its responder once it is applied, or refused.
+    /// Proposes writes; each is answered by its responder once it is applied, or refused: at once, where the store has no
+    /// room for it.
     pub fn submit(&self, proposals: Vec<Proposal>) {
         let router = &self.inner.router;
+        let admitted = proposals.into_iter().filter_map(|proposal| self.admit(proposal)).collect();
         for (at, group) in
-            Router::by_worker(router.raft.len(), proposals, |proposal| proposal.context.region_id)
+            Router::by_worker(router.raft.len(), admitted, |admitted| admitted.proposal.context.region_id)
         {
             router.raft[at].send(RaftMail::Propose(group));
         }
+    }
+
+    /// Reserves room for a write before anyone works for it (D12).
+    fn admit(&self, proposal: Proposal) -> Option<Admitted> {
+        let is_control = proposal.context.region_id == RegionId::PLACEMENT;
+        let account = if is_control { Account::Control } else { Account::Proposals };
+        let bytes = kv::command::size_bytes(&proposal.request.command) + PROPOSAL_OVERHEAD_BYTES;
+        let Some(reservation) = self.inner.ledger.reserve(account, bytes) else {
+            metrics::counter!(telemetry::names::PROPOSE_BUSY).increment(1);
+            proposal.responder.reply(Err(Error::busy("too many bytes are under way on this store")));
+            return None;
+        };
+        Some(Admitted { proposal, reservation })
     }
 
     /// Answers reads, linearizably: under the lease where it holds, else by read index.
@@ -67,7 +90,7 @@ impl Store {
         let mut envelopes = Vec::new();
         for message in messages {
             match message {
-                StoreMessage::Raft(envelope) => envelopes.push(envelope),
+                StoreMessage::Raft(envelope) => envelopes.extend(self.take_in(envelope)),
                 StoreMessage::Beat(beat) => router.liveness.send(LivenessMail::Beat { from, beat }),
                 StoreMessage::Snapshot(message) => router.snapshot.send(SnapshotMail::Message(from, message)),
                 StoreMessage::Membership(message) => {
@@ -82,6 +105,24 @@ impl Store {
                 router.raft[at].send(RaftMail::Messages(group));
             }
         }
+    }
+
+    /// Reserves room for the entries of an append. One for which there is none is refused, not lost: its leader repeats
+    /// what is not acknowledged.
+    fn take_in(&self, mut envelope: RaftEnvelope) -> Option<RaftEnvelope> {
+        let MessageBody::Append { entries, .. } = &mut envelope.message.body else { return Some(envelope) };
+        let ledger = &self.inner.ledger;
+        for entry in entries {
+            let Some(payload) = ledger.copy(Account::Received, &entry.payload, Entry::OVERHEAD_BYTES) else {
+                metrics::counter!(telemetry::names::RAFT_MESSAGES_REFUSED, "reason" => "busy").increment(1);
+                if ledger.ask_relief() {
+                    self.inner.router.broadcast_raft(|| RaftMail::Relieve);
+                }
+                return None;
+            };
+            entry.payload = payload;
+        }
+        Some(envelope)
     }
 
     /// The transport could not deliver to a store. A refused reconnect is evidence that it is down.
@@ -134,6 +175,12 @@ impl Store {
     #[must_use]
     pub fn leader_count(&self) -> usize {
         self.inner.views.all().iter().filter(|view| view.is_leader()).count()
+    }
+
+    /// What this store has in memory of proposals, entries, snapshots and messages.
+    #[must_use]
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.inner.ledger
     }
 
     /// Makes all data durable, so that a restart replays nothing. Blocks.

@@ -27,6 +27,7 @@ mod command;
 mod config;
 mod error;
 mod handle;
+mod ledger;
 mod lifecycle;
 mod limits;
 mod liveness;
@@ -50,6 +51,7 @@ pub use config::Config;
 pub use engine::StoreIdent;
 pub use error::{Error, Result};
 pub use handle::Store;
+pub use ledger::{Account, Ledger, Reservation};
 pub use liveness::{Section, SleepDigest, SleepMessage, SleepOffer, Sleeper, SleeperList, Unreachable};
 pub use message::{
     AdminAction, AdminRequest, ApplyState, Beat, LeadChanges, MembershipMessage, PlacementMessage, Proposal,

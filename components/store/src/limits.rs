@@ -20,6 +20,18 @@ pub(crate) const SPLIT_CHILDREN_MAX: usize = 2_048;
 /// which may have to be told together, they fit into one entry of the placement group.
 pub(crate) const SPLIT_KEYS_BYTES_MAX: usize = 512 << 10;
 
+/// What a proposal counts beside its keys and values: what is kept to answer it, and what its entry adds.
+pub(crate) const PROPOSAL_OVERHEAD_BYTES: usize = 192;
+
+/// How long a client that was told "busy" waits: about as long as a store at its limits takes to apply what it has.
+pub(crate) const BUSY_RETRY_AFTER: Duration = Duration::from_millis(50);
+
+/// Bytes of entries that are read back from the disk in one piece.
+pub(crate) const REREAD_BYTES_MAX: usize = 4 << 20;
+
+/// A joined entry takes no more than this part of the ledger's limit, so that a small one is not filled by one entry.
+pub(crate) const ENTRY_LEDGER_PART: u64 = 16;
+
 /// A peer that a leader has not heard for this long is reported as down.
 pub(crate) const PEER_DOWN_AFTER: Duration = Duration::from_secs(10);
 

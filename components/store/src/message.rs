@@ -10,6 +10,7 @@ use types::{
 
 use crate::{
     Error, Result,
+    ledger::Reservation,
     lifecycle::{Birth, Claim, SplitDraft},
     liveness::{Judgement, SleepMessage},
     size::SizeEstimate,
@@ -63,6 +64,14 @@ pub struct Proposal {
     pub request: Request,
     /// Who is answered, after it was applied.
     pub responder: Responder<Outcome>,
+}
+
+/// A write for which there is room.
+pub(crate) struct Admitted {
+    /// The write.
+    pub(crate) proposal: Proposal,
+    /// Its place in the ledger.
+    pub(crate) reservation: Reservation,
 }
 
 /// A read on its way to data.
@@ -225,7 +234,7 @@ pub struct PlacementMessage {
 /// Mail of a raft worker.
 pub(crate) enum RaftMail {
     /// Writes of clients, for any of the worker's regions.
-    Propose(Vec<Proposal>),
+    Propose(Vec<Admitted>),
     /// Messages from other stores, for any of the worker's regions.
     Messages(Vec<RaftEnvelope>),
     /// Log batches are durable: the newest Ready of each region that is.
@@ -261,6 +270,8 @@ pub(crate) enum RaftMail {
     Flushed,
     /// The disk has (`true`) or has no longer too little space.
     DiskFull(bool),
+    /// Entries in memory that can be read back are in the way.
+    Relieve,
     /// Hand every leadership over; the store stops.
     Drain,
     /// From another store: whether a peer belongs to its region.

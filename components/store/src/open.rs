@@ -16,6 +16,7 @@ use crate::{
     apply::ApplyWorker,
     codec,
     handle::Inner,
+    ledger::Ledger,
     lifecycle::{delete_stray_files, ending_peers, last_sequence, replay},
     liveness::Liveness,
     log_writer::LogWriter,
@@ -97,6 +98,7 @@ impl Store {
                 placement: Arc::clone(&shared.placement),
                 clock: Arc::clone(&shared.clock),
                 kv: Arc::clone(&shared.kv),
+                ledger: Arc::clone(&shared.ledger),
             }),
         };
         let upkeep = Upkeep::new(Arc::clone(&shared), records);
@@ -126,6 +128,7 @@ fn share(
         liveness: Mailbox::new(id(), Arc::clone(scheduler)),
         upkeep: Mailbox::new(id(), Arc::clone(scheduler)),
     });
+    let ledger = Ledger::new(config.memory_limit_bytes);
     let shared = Shared {
         config,
         ident,
@@ -138,6 +141,7 @@ fn share(
         router,
         views: Arc::new(Views::default()),
         meta: Arc::new(Meta::default()),
+        ledger,
         last_record: AtomicU64::new(last_record),
     };
     Arc::new(shared)

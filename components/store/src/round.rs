@@ -17,7 +17,7 @@ use crate::{
     limits::DRAIN_INTERVAL,
     liveness::{LivenessMail, Sleepers},
     log_writer::LogTask,
-    message::{AppliedNotice, LeadChanges, Proposal, RaftEnvelope, RaftMail, ReadRequest, ReceivedSnapshot},
+    message::{Admitted, AppliedNotice, LeadChanges, RaftEnvelope, RaftMail, ReadRequest, ReceivedSnapshot},
     peer::{Peer, PeerStart, RoundOutput, no_peer},
     shared::Shared,
     view::{RegionView, ViewState},
@@ -126,8 +126,8 @@ impl RaftWorker {
 
     fn on_mail(&mut self, now: Now, mail: RaftMail) {
         match mail {
-            RaftMail::Propose(proposals) => {
-                proposals.into_iter().for_each(|proposal| self.on_proposal(proposal))
+            RaftMail::Propose(admitted) => {
+                admitted.into_iter().for_each(|admitted| self.on_proposal(admitted))
             }
             RaftMail::Messages(envelopes) => {
                 metrics::counter!(names::RAFT_MESSAGES_RECEIVED).increment(envelopes.len() as u64);
@@ -170,11 +170,13 @@ impl RaftWorker {
             RaftMail::Claimed { parent, child, claim } => self.on_claimed(parent, child, claim),
             RaftMail::Born(birth) => self.on_born(now, *birth),
             RaftMail::Ended { region_id, peer_id } => self.on_ended(region_id, peer_id),
+            RaftMail::Relieve => self.relieve(),
             RaftMail::Drain => self.next_drain = Some(now.monotonic),
         }
     }
 
-    fn on_proposal(&mut self, proposal: Proposal) {
+    fn on_proposal(&mut self, admitted: Admitted) {
+        let Admitted { proposal, reservation } = admitted;
         let region_id = proposal.context.region_id;
         let Some(peer) = self.peers.get_mut(&region_id) else {
             let error = no_peer(self.shared.ident.store_id, &proposal.context);
@@ -186,7 +188,7 @@ impl RaftWorker {
         if self.is_disk_full {
             return proposal.responder.reply(Err(Error::DiskFull(self.shared.ident.store_id)));
         }
-        peer.enqueue(proposal);
+        peer.enqueue(proposal, reservation);
         self.touch(region_id);
     }
 
@@ -328,6 +330,12 @@ impl RaftWorker {
                 peer.truncate_log(now, &self.shared, position, &mut self.out);
             }
         }
+    }
+
+    /// Entries that can be read back leave memory, of every region (D12).
+    fn relieve(&mut self) {
+        self.shared.ledger.on_relief();
+        self.peers.values_mut().for_each(|peer| peer.group.release_entries(true));
     }
 
     fn fire_timers(&mut self, now: Now) {

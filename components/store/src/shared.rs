@@ -10,6 +10,7 @@ use engine::{KvEngine, LogEngine, StoreIdent};
 
 use crate::{
     Config,
+    ledger::Ledger,
     meta::Meta,
     ports::{PlacementClient, Transport},
     router::Router,
@@ -31,6 +32,7 @@ pub(crate) struct Shared {
     pub(crate) router: Arc<Router>,
     pub(crate) views: Arc<Views>,
     pub(crate) meta: Arc<Meta>,
+    pub(crate) ledger: Arc<Ledger>,
     /// The sequence of the newest lifecycle record.
     pub(crate) last_record: AtomicU64,
 }

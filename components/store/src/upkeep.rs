@@ -9,6 +9,7 @@ use telemetry::names;
 use types::Instant;
 
 use crate::{
+    ledger::Account,
     lifecycle::clearing,
     limits::{DISK_CHECK_INTERVAL, DISK_CHECK_INTERVAL_LOW, FLUSH_INTERVAL, SPACE_AMPLE_BYTES},
     log_writer::LogTask,
@@ -103,6 +104,14 @@ impl Upkeep {
         metrics::gauge!(names::KV_DISK_BYTES).set(kv.disk_bytes() as f64);
         metrics::gauge!(names::LOG_DISK_BYTES).set(log.disk_bytes() as f64);
         metrics::gauge!(names::STORE_AVAILABLE_BYTES).set(kv.free_bytes() as f64);
+        let ledger = &self.shared.ledger;
+        metrics::gauge!(names::LEDGER_LIMIT_BYTES).set(ledger.limit_bytes() as f64);
+        for account in Account::ALL {
+            metrics::gauge!(names::LEDGER_BYTES, "account" => account.name())
+                .set(ledger.account_bytes(account) as f64);
+            metrics::counter!(names::LEDGER_REFUSED, "account" => account.name())
+                .absolute(ledger.refusal_count(account));
+        }
         metrics::gauge!(names::LIFECYCLE_UNFLUSHED).set(self.applied_records.len() as f64);
     }
 

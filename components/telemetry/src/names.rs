@@ -53,6 +53,7 @@ metrics! {
     PROPOSE_REQUESTS = "sheaf_propose_requests_total", Counter, [], "Writes of clients that were proposed.";
     PROPOSE_ENTRIES = "sheaf_propose_entries_total", Counter, [], "Entries that these writes were joined into; their quotient is requests per entry.";
 
+    PROPOSE_BUSY = "sheaf_propose_busy_total", Counter, [], "Writes of clients that were told to wait because the store has no room for them.";
     RAFT_ROUNDS = "sheaf_raft_rounds_total", Counter, [], "Rounds of the raft workers.";
     RAFT_ROUND_REGIONS = "sheaf_raft_round_regions_total", Counter, [], "Regions with something to do in these rounds.";
     RAFT_MESSAGES_SENT = "sheaf_raft_messages_sent_total", Counter, [], "Raft messages that left the workers.";
@@ -83,6 +84,10 @@ metrics! {
     SNAPSHOT_SENT_BYTES = "sheaf_snapshot_sent_bytes_total", Counter, [], "Bytes of snapshot data sent.";
     SNAPSHOT_RECEIVED_BYTES = "sheaf_snapshot_received_bytes_total", Counter, [], "Bytes of snapshot data received.";
 
+    LEDGER_BYTES = "sheaf_ledger_reserved_bytes", Gauge, ["account"], "Bytes in memory of proposals, entries, snapshots and messages, by purpose.";
+    LEDGER_LIMIT_BYTES = "sheaf_ledger_limit_bytes", Gauge, [], "Bytes that all of these may take together: `memory_limit`.";
+    LEDGER_REFUSED = "sheaf_ledger_refused_total", Counter, ["account"], "Reservations that were refused for lack of room, by purpose.";
+
     STORE_REGIONS = "sheaf_store_regions", Gauge, [], "Regions with a peer on this store.";
     STORE_LEADERS = "sheaf_store_leaders", Gauge, [], "Regions that are led from this store.";
     STORE_SUSPECTED = "sheaf_store_suspected_stores", Gauge, [], "Stores that this store suspects to be down.";
@@ -103,7 +108,7 @@ metrics! {
     TRANSPORT_FRAMES_RECEIVED = "sheaf_transport_frames_received_total", Counter, ["lane"], "Frames received from other stores.";
     TRANSPORT_MESSAGES_RECEIVED = "sheaf_transport_messages_received_total", Counter, ["lane"], "Messages in these frames.";
     TRANSPORT_RECEIVED_BYTES = "sheaf_transport_received_bytes_total", Counter, ["lane"], "Encoded bytes of these frames.";
-    TRANSPORT_DROPPED = "sheaf_transport_dropped_messages_total", Counter, ["lane", "reason"], "Messages that were not sent: queue full, store unknown, store unreachable, or too large for a frame.";
+    TRANSPORT_DROPPED = "sheaf_transport_dropped_messages_total", Counter, ["lane", "reason"], "Messages that were not sent: queue full, no room in the ledger, store unknown, store unreachable, or too large for a frame.";
     TRANSPORT_QUEUE_BYTES = "sheaf_transport_queue_bytes", Gauge, ["lane"], "Bytes of messages that wait to be sent.";
     TRANSPORT_CONNECTS = "sheaf_transport_connects_total", Counter, ["lane"], "Lanes opened to other stores.";
     TRANSPORT_FAILURES = "sheaf_transport_failures_total", Counter, ["lane", "how"], "Lanes that broke, or that could not be opened.";

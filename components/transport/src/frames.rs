@@ -15,7 +15,7 @@ use store::StoreMessage;
 use tokio::sync::Notify;
 
 use crate::{
-    codec::{self, size_of},
+    codec::{self, own_size_of, size_of},
     lane_metrics::{DropReason, LaneMetrics},
     limits::{FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, WINDOW_BYTES_MAX},
     queue::LaneQueue,
@@ -116,13 +116,14 @@ impl FrameMaker {
     /// Messages for one frame; what cannot be sent at all is dropped.
     fn collect(&mut self) -> Vec<wire::StoreMessage> {
         let mut messages = Vec::with_capacity(self.pending.len());
-        let (mut bytes, mut dropped_bytes) = (0, 0);
+        let (mut bytes, mut dropped_bytes, mut own_bytes) = (0, 0, 0);
         while let Some(message) = self.pending.front() {
             let size = size_of(message);
             if !messages.is_empty() && bytes + size > FRAME_BYTES_MAX {
                 break;
             }
             let message = self.pending.pop_front().expect("the front was just looked at");
+            own_bytes += own_size_of(&message);
             if size > MESSAGE_BYTES_MAX {
                 dropped_bytes += size;
                 tracing::error!(size, "a message is too large for any frame");
@@ -138,7 +139,7 @@ impl FrameMaker {
                 }
             }
         }
-        self.queue.release(self.generation, bytes + dropped_bytes);
+        self.queue.release(self.generation, bytes + dropped_bytes, own_bytes);
         messages
     }
 
@@ -190,9 +191,9 @@ mod tests {
         let (queue, mut frames) = frames(&window);
         let first = frames.next().now_or_never().flatten().expect("the opening frame waits for nothing");
         assert_eq!(first.open.map(|open| open.from_store_id), Some(1));
-        queue.push((0..1_000).map(|_| message(100)).collect());
+        queue.push((0..1_000).map(|_| message(100)).collect(), None);
         assert_eq!(next(&mut frames), Some((2, 1_000)));
-        queue.push((0..3).map(|_| message(FRAME_BYTES_MAX / 2 - 1_000)).collect());
+        queue.push((0..3).map(|_| message(FRAME_BYTES_MAX / 2 - 1_000)).collect(), None);
         assert_eq!(next(&mut frames), Some((3, 2)));
         assert_eq!(next(&mut frames), Some((4, 1)));
         assert_eq!(next(&mut frames), None, "nothing is left");
@@ -203,8 +204,8 @@ mod tests {
         let window = Arc::default();
         let (queue, mut frames) = frames(&window);
         assert_eq!(next(&mut frames), Some((1, 0)));
-        queue.push(vec![message(MESSAGE_BYTES_MAX + 1)]);
-        queue.push(vec![message(1), message(1)]);
+        queue.push(vec![message(MESSAGE_BYTES_MAX + 1)], None);
+        queue.push(vec![message(1), message(1)], None);
         assert_eq!(next(&mut frames), Some((2, 2)));
     }
 
@@ -214,7 +215,7 @@ mod tests {
         let (queue, mut frames) = frames(&window);
         assert_eq!(next(&mut frames), Some((1, 0)));
         let fill = WINDOW_BYTES_MAX / (FRAME_BYTES_MAX - 1_000) + 1;
-        queue.push((0..=fill).map(|_| message(FRAME_BYTES_MAX - 1_000)).collect());
+        queue.push((0..=fill).map(|_| message(FRAME_BYTES_MAX - 1_000)).collect(), None);
         for at in 0..fill {
             assert_eq!(next(&mut frames), Some((at as u64 + 2, 1)));
         }

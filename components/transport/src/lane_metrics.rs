@@ -16,6 +16,7 @@ pub(crate) struct LaneMetrics {
     pub(crate) queue_bytes: Gauge,
     pub(crate) connects: Counter,
     dropped_queue_full: Counter,
+    dropped_no_room: Counter,
     dropped_unknown: Counter,
     dropped_unreachable: Counter,
     dropped_too_large: Counter,
@@ -26,6 +27,8 @@ pub(crate) struct LaneMetrics {
 pub(crate) enum DropReason {
     /// The lane's queue is at its bound.
     QueueFull,
+    /// The store's ledger has no room (D12).
+    NoRoom,
     /// The store has no address.
     Unknown,
     /// The store cannot be reached.
@@ -50,6 +53,7 @@ impl LaneMetrics {
             queue_bytes: gauge!(names::TRANSPORT_QUEUE_BYTES, "lane" => lane),
             connects: counter!(names::TRANSPORT_CONNECTS, "lane" => lane),
             dropped_queue_full: dropped("queue_full"),
+            dropped_no_room: dropped("no_room"),
             dropped_unknown: dropped("unknown_store"),
             dropped_unreachable: dropped("unreachable"),
             dropped_too_large: dropped("too_large"),
@@ -59,6 +63,7 @@ impl LaneMetrics {
     pub(crate) fn on_dropped(&self, reason: DropReason, count: usize) {
         let counter = match reason {
             DropReason::QueueFull => &self.dropped_queue_full,
+            DropReason::NoRoom => &self.dropped_no_room,
             DropReason::Unknown => &self.dropped_unknown,
             DropReason::Unreachable => &self.dropped_unreachable,
             DropReason::TooLarge => &self.dropped_too_large,

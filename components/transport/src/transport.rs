@@ -127,7 +127,7 @@ impl Transport for GrpcTransport {
     fn send(&self, to: StoreId, lane: Lane, messages: Vec<StoreMessage>) {
         let queue = self.shared.links.read().get(&to).map(|link| Arc::clone(&link.queues[place_of(lane)]));
         match queue {
-            Some(queue) => queue.push(messages),
+            Some(queue) => queue.push(messages, self.shared.store().map(Store::ledger)),
             None => self.shared.metrics[place_of(lane)].on_dropped(DropReason::Unknown, messages.len()),
         }
     }

@@ -184,6 +184,15 @@ pub(crate) const KEYS: &[Key] = &[
         set: |settings, text| size(text, 0, 1 << 40).map(|bytes| settings.store.reserve_bytes = bytes),
     },
     Key {
+        name: "memory_limit",
+        default: "512MiB",
+        range: "64MiB to 1024GiB",
+        doc: "Bytes in memory of writes, log entries, snapshots and messages under way; from half of it on new writes are told to wait.",
+        set: |settings, text| {
+            size(text, 64 << 20, 1 << 40).map(|bytes| settings.store.memory_limit_bytes = bytes)
+        },
+    },
+    Key {
         name: "block_cache_size",
         default: "256MiB",
         range: "1MiB to 1024GiB",

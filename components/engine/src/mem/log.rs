@@ -50,10 +50,15 @@ impl LogEngine for MemLog {
             state.log.is_poisoned = true;
             return Err(injected(Operation::Write));
         }
-        state.log.applied.apply(batch);
-        state.log.in_flight.push(batch.clone());
+        // A disk holds bytes of its own: what is written must not keep the writer's memory in use.
+        let mut batch = batch.clone();
+        for entry in batch.writes.iter_mut().flat_map(|write| &mut write.entries) {
+            entry.payload = Bytes::copy_from_slice(&entry.payload);
+        }
+        state.log.applied.apply(&batch);
         state.counters.log_writes += 1;
         state.counters.log_bytes += batch.entry_bytes() as u64;
+        state.log.in_flight.push(batch);
         if is_synced {
             if state.takes_fault(Fault::LogSync) {
                 state.log.is_poisoned = true;

@@ -162,6 +162,21 @@ impl RaftGroup {
         self.log.drop_up_to(done.min(keep_from.prev()));
     }
 
+    /// Forgets entries that nobody needs soon; called when nothing else is to be done, so that an idle group keeps none.
+    ///
+    /// With `is_pressed`, all that can be read back go: what is durable, where this peer leads only as far as it is
+    /// committed (what is not counts against its limit by the entries in memory).
+    pub fn release_entries(&mut self, is_pressed: bool) {
+        if !is_pressed {
+            return self.drop_entries();
+        }
+        let persisted = self.log.persisted();
+        self.log.drop_up_to(match self.role {
+            RoleState::Leader(_) => persisted.min(self.hard_state.commit),
+            RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => persisted,
+        });
+    }
+
     fn is_hard_state_urgent(&self) -> bool {
         let offered = self.persistence.offered;
         (self.hard_state.term, self.hard_state.vote) != (offered.term, offered.vote)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use store::Unreachable;
+use store::{Account, Unreachable};
 
 use super::{
     AnswerBody, HostId, Moment, Step, World,
@@ -24,6 +24,8 @@ pub struct Counters {
     pub suspensions: u64,
     /// Snapshots that their receivers had whole.
     pub snapshots: u64,
+    /// Times that a store's ledger had no room for somebody, counted when its process ends.
+    pub refusals: u64,
     /// Stores that stopped by themselves after a failure of their disk.
     pub stops: u64,
 }
@@ -69,6 +71,7 @@ impl World {
             }
             self.note(format_args!("host {} loses power", id.0));
             self.counters.power_losses += 1;
+            self.count_refusals(*id);
             let host = &mut self.hosts[id.0];
             host.process = None;
             host.pause = None;
@@ -138,6 +141,15 @@ impl World {
         }
     }
 
+    /// Adds up what the ledger of a store that is about to end has refused.
+    pub fn count_refusals(&mut self, id: HostId) {
+        if let Some(store) = self.store(id) {
+            let ledger = store.ledger();
+            let refusals: u64 = Account::ALL.iter().map(|account| ledger.refusal_count(*account)).sum();
+            self.counters.refusals += refusals;
+        }
+    }
+
     pub(super) fn resume(&mut self, id: HostId, number: u64) -> Step {
         let host = &mut self.hosts[id.0];
         let Some(pause) = host.pause.take_if(|pause| pause.number == number) else { return Step::Host(id) };
@@ -172,6 +184,7 @@ impl World {
 
     /// Ends a process. The kernel closes its connections: clients and other stores notice, unless they are cut off.
     fn end_process(&mut self, id: HostId) {
+        self.count_refusals(id);
         let host = &mut self.hosts[id.0];
         host.process = None;
         host.is_disk_failing = false;

@@ -26,8 +26,10 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use engine::{KvEngine, LogEngine};
 use placement::StoreRecord;
+use raft::MessageBody;
 use store::{Lane, RegionPicture, SnapshotMessage, SnapshotStatus, Store, StoreMessage, Unreachable};
 use types::{Incarnation, RegionId, StoreId};
 
@@ -399,7 +401,11 @@ impl World {
         match self.network.send(self.now, Site::Host(id), Site::Host(target), lane) {
             Fate::Arrives(arrivals) => {
                 for at in arrivals {
-                    let event = HostEvent::Frame { generation, from, messages: messages.clone() };
+                    let event = HostEvent::Frame {
+                        generation,
+                        from,
+                        messages: messages.iter().map(carried).collect(),
+                    };
                     self.agenda.add(at, Event::Host(target, event));
                 }
             }
@@ -469,6 +475,17 @@ impl World {
 /// Where the store of a machine listens.
 fn address(id: HostId) -> String {
     format!("host-{}:20160", id.0)
+}
+
+/// A message as it arrives: its bytes are the receiver's own, and say nothing of how long the sender keeps its.
+fn carried(message: &StoreMessage) -> StoreMessage {
+    let mut message = message.clone();
+    if let StoreMessage::Raft(envelope) = &mut message
+        && let MessageBody::Append { entries, .. } = &mut envelope.message.body
+    {
+        entries.iter_mut().for_each(|entry| entry.payload = Bytes::copy_from_slice(&entry.payload));
+    }
+    message
 }
 
 /// Whether a message says that a snapshot was received whole.

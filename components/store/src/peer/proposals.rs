@@ -5,24 +5,39 @@
 
 use std::collections::VecDeque;
 
-use types::{Command, Index, LogCommand, Outcome, RegionId, Request, Term};
+use types::{Command, Entry, Index, LogCommand, Outcome, RegionId, Request, Term};
 
 use super::Peer;
 use crate::{
     Error, Result,
     apply::from_kv,
     codec,
-    limits::{ENTRY_JOINED_BYTES_MAX, WAITING_BYTES_MAX},
+    ledger::{Account, Ledger, Reservation},
+    limits::{ENTRY_JOINED_BYTES_MAX, ENTRY_LEDGER_PART, WAITING_BYTES_MAX},
     message::{InFlight, Proposal, Responder},
 };
 
 #[derive(Default)]
 pub(super) struct Proposals {
     /// Not in the log yet: nothing has happened.
-    waiting: Vec<(Request, Responder<Outcome>)>,
+    waiting: Vec<Waiting>,
     waiting_bytes: usize,
     /// In the log, by index, ascending; not handed to the applier yet.
     in_flight: VecDeque<InFlight>,
+}
+
+/// A write that is not in the log yet.
+struct Waiting {
+    request: Request,
+    responder: Responder<Outcome>,
+    reservation: Reservation,
+}
+
+/// Writes that share an entry.
+struct Joined {
+    requests: Vec<Request>,
+    responders: Vec<Responder<Outcome>>,
+    reservation: Reservation,
 }
 
 impl Proposals {
@@ -38,8 +53,8 @@ impl Proposals {
 
     /// Leadership is lost: what waits was not done, of what is in the log this store will not learn the fate.
     pub(super) fn fail_all(&mut self, not_leader: &Error) {
-        for (_, responder) in self.waiting.drain(..) {
-            responder.reply(Err(not_leader.clone()));
+        for waiting in self.waiting.drain(..) {
+            waiting.responder.reply(Err(not_leader.clone()));
         }
         self.waiting_bytes = 0;
         for proposal in self.in_flight.drain(..) {
@@ -52,18 +67,19 @@ impl Proposals {
 
 impl Peer {
     /// Takes a proposal that has passed the checks of its context.
-    pub(crate) fn enqueue(&mut self, mut proposal: Proposal) {
+    pub(crate) fn enqueue(&mut self, mut proposal: Proposal, reservation: Reservation) {
         if let Err(error) = self.check_command(&mut proposal.request.command) {
             return proposal.responder.reply(Err(error));
         }
         let size_bytes = kv::command::size_bytes(&proposal.request.command);
         if self.proposals.waiting_bytes + size_bytes > WAITING_BYTES_MAX && !self.proposals.waiting.is_empty()
         {
-            proposal.responder.reply(Err(busy("too many bytes wait to be proposed")));
+            proposal.responder.reply(Err(Error::busy("too many bytes wait to be proposed")));
             return;
         }
         self.proposals.waiting_bytes += size_bytes;
-        self.proposals.waiting.push((proposal.request, proposal.responder));
+        let Proposal { request, responder, .. } = proposal;
+        self.proposals.waiting.push(Waiting { request, responder, reservation });
     }
 
     /// Refuses what could not be applied, and cuts a range to the region's: once, here (D6).
@@ -79,7 +95,7 @@ impl Peer {
     /// Joins what waits into entries, unless the entries before them are still on their way to the disk. While the
     /// leadership is being handed over it waits, too: it will be for the next leader, or, if the transfer is given up,
     /// for this one; and a client that was told "busy" would take that to its user.
-    pub(super) fn propose_waiting(&mut self, now: actor::Now) {
+    pub(super) fn propose_waiting(&mut self, now: actor::Now, ledger: &Ledger) {
         let is_disk_busy = self.group.persisted_index() < self.group.last().index;
         if self.proposals.waiting.is_empty() || is_disk_busy || self.group.is_transferring() {
             return;
@@ -87,15 +103,29 @@ impl Peer {
         self.sleep.note_request(now.monotonic);
         self.proposals.waiting_bytes = 0;
         let mut waiting = std::mem::take(&mut self.proposals.waiting).into_iter().peekable();
-        while waiting.peek().is_some() {
-            let (requests, responders) = join(&mut waiting);
-            self.propose(now, requests, responders);
+        let part = usize::try_from(ledger.limit_bytes() / ENTRY_LEDGER_PART).unwrap_or(usize::MAX);
+        let joined_bytes_max = ENTRY_JOINED_BYTES_MAX.min(part);
+        while let Some(first) = waiting.next() {
+            let joined = join(first, &mut waiting, joined_bytes_max);
+            self.propose(now, joined);
         }
     }
 
-    fn propose(&mut self, now: actor::Now, requests: Vec<Request>, responders: Vec<Responder<Outcome>>) {
+    fn propose(&mut self, now: actor::Now, joined: Joined) {
+        let Joined { requests, responders, mut reservation } = joined;
         metrics::counter!(telemetry::names::PROPOSE_REQUESTS).increment(requests.len() as u64);
         let payload = codec::encode_command(LogCommand { wall: now.wall, requests });
+        // What was reserved for the requests goes over to their entry, which keeps it until nobody holds it any more. It is
+        // more than enough, but for a batch of thousands of tiny pairs.
+        let entry_bytes = (payload.len() + Entry::OVERHEAD_BYTES) as u64;
+        let missing_bytes = entry_bytes.saturating_sub(reservation.bytes());
+        if !reservation.grow(usize::try_from(missing_bytes).unwrap_or(usize::MAX)) {
+            let error = Error::busy("too many bytes are under way on this store");
+            return responders.into_iter().for_each(|responder| responder.reply(Err(error.clone())));
+        }
+        reservation.move_to(Account::Entries);
+        reservation.shrink_to(entry_bytes);
+        let payload = reservation.hold(payload);
         match self.group.propose(now.monotonic, payload) {
             Ok((index, term)) => {
                 metrics::counter!(telemetry::names::PROPOSE_ENTRIES).increment(1);
@@ -103,7 +133,7 @@ impl Peer {
             }
             Err(error) => {
                 let error = match error {
-                    raft::Error::ProposalDropped(reason) => busy(reason),
+                    raft::Error::ProposalDropped(reason) => Error::busy(reason),
                     raft::Error::NotLeader
                     | raft::Error::UnknownPeer(_)
                     | raft::Error::ChangeRefused(_)
@@ -125,22 +155,26 @@ impl Peer {
 
 /// Requests for one entry: at least one, and up to the size at which joining more gains nothing.
 fn join(
-    waiting: &mut std::iter::Peekable<std::vec::IntoIter<(Request, Responder<Outcome>)>>,
-) -> (Vec<Request>, Vec<Responder<Outcome>>) {
+    first: Waiting,
+    others: &mut std::iter::Peekable<std::vec::IntoIter<Waiting>>,
+    bytes_max: usize,
+) -> Joined {
     let (mut requests, mut responders) =
-        (Vec::with_capacity(waiting.len()), Vec::with_capacity(waiting.len()));
-    let mut size_bytes = 0;
-    while let Some((request, _)) = waiting.peek() {
-        size_bytes += kv::command::size_bytes(&request.command);
-        if size_bytes > ENTRY_JOINED_BYTES_MAX && !requests.is_empty() {
-            break;
-        }
-        if let Some((request, responder)) = waiting.next() {
-            requests.push(request);
-            responders.push(responder);
-        }
+        (Vec::with_capacity(others.len() + 1), Vec::with_capacity(others.len() + 1));
+    let mut size_bytes = kv::command::size_bytes(&first.request.command);
+    let mut reservation = first.reservation;
+    requests.push(first.request);
+    responders.push(first.responder);
+    let mut fits = |other: &Waiting| {
+        size_bytes += kv::command::size_bytes(&other.request.command);
+        size_bytes <= bytes_max
+    };
+    while let Some(other) = others.next_if(|other| fits(other)) {
+        reservation.absorb(other.reservation);
+        requests.push(other.request);
+        responders.push(other.responder);
     }
-    (requests, responders)
+    Joined { requests, responders, reservation }
 }
 
 fn from_invalid(invalid: &kv::Invalid, region_id: RegionId) -> Error {
@@ -152,8 +186,4 @@ fn from_invalid(invalid: &kv::Invalid, region_id: RegionId) -> Error {
         },
         kv::Invalid::EmptyKey | kv::Invalid::KeyTooLong { .. } => Error::Invalid(invalid.to_string()),
     }
-}
-
-fn busy(reason: &'static str) -> Error {
-    Error::Busy { reason, retry_after: std::time::Duration::from_millis(50) }
 }

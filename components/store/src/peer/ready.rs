@@ -1,13 +1,14 @@
 //! Ready → messages, log writes, committed entries: what one peer adds to its worker's round.
 
 use actor::Now;
-use engine::{LifecycleChange, LifecycleRecord, LogBatch, LogEngine, LogWrite, RaftState};
+use engine::{LifecycleChange, LifecycleRecord, LogBatch, LogWrite, RaftState};
 use raft::{LogReader, NotInMemory, Ready, RoleChange};
 use types::{Entry, Index, Instant, LogPosition, RegionId};
 
 use super::{InstallStage, Peer};
 use crate::{
-    limits::READIES_PER_ROUND_MAX,
+    ledger::Account,
+    limits::{READIES_PER_ROUND_MAX, REREAD_BYTES_MAX},
     message::{ApplyMail, CommittedEntries, RaftEnvelope, SnapshotInstall, SnapshotMail},
     outbox::Outbox,
     shared::Shared,
@@ -39,7 +40,7 @@ pub(crate) struct RoundOutput {
 
 /// The log of one region, read where the group asks for what it no longer holds in memory.
 struct EngineLog<'a> {
-    log: &'a dyn LogEngine,
+    shared: &'a Shared,
     region_id: RegionId,
     failure: Option<engine::Error>,
 }
@@ -51,7 +52,32 @@ impl LogReader for EngineLog<'_> {
         last: Index,
         bytes_max: usize,
     ) -> Result<Vec<Entry>, NotInMemory> {
-        match self.log.read_entries(self.region_id, first, last, bytes_max) {
+        // Where there is no room the group asks again a little later.
+        let ledger = &self.shared.ledger;
+        let bytes_max = bytes_max.min(REREAD_BYTES_MAX).min(ledger.room(Account::Reread));
+        let mut reservation = ledger.reserve(Account::Reread, bytes_max).ok_or(NotInMemory)?;
+        let mut entries = self.read(first, last, bytes_max)?;
+        let size_bytes: usize = entries.iter().map(Entry::size_bytes).sum();
+        // One entry comes however large it is.
+        if !reservation.grow(size_bytes.saturating_sub(bytes_max)) {
+            return Err(NotInMemory);
+        }
+        for entry in &mut entries {
+            let part = reservation.split(entry.size_bytes() as u64).ok_or(NotInMemory)?;
+            entry.payload = part.hold(std::mem::take(&mut entry.payload));
+        }
+        Ok(entries)
+    }
+
+    fn read_position(&mut self, index: Index) -> Result<LogPosition, NotInMemory> {
+        self.read(index, index, usize::MAX).map(|entries| entries[0].position())
+    }
+}
+
+impl EngineLog<'_> {
+    /// At least one entry.
+    fn read(&mut self, first: Index, last: Index, bytes_max: usize) -> Result<Vec<Entry>, NotInMemory> {
+        match self.shared.log.read_entries(self.region_id, first, last, bytes_max) {
             Ok(entries) if !entries.is_empty() => Ok(entries),
             Ok(_) => Err(NotInMemory),
             Err(error) => {
@@ -60,21 +86,17 @@ impl LogReader for EngineLog<'_> {
             }
         }
     }
-
-    fn read_position(&mut self, index: Index) -> Result<LogPosition, NotInMemory> {
-        self.read_entries(index, index, usize::MAX).map(|entries| entries[0].position())
-    }
 }
 
 impl Peer {
     /// Adds to `out` everything that this peer has to send, write, apply or ask.
     pub(crate) fn collect_ready(&mut self, now: Now, shared: &Shared, out: &mut RoundOutput) {
-        self.propose_waiting(now);
+        self.propose_waiting(now, &shared.ledger);
         for _ in 0..READIES_PER_ROUND_MAX {
             if !self.group.has_ready() {
                 break;
             }
-            let mut log = EngineLog { log: &*shared.log, region_id: self.region_id, failure: None };
+            let mut log = EngineLog { shared, region_id: self.region_id, failure: None };
             let ready = self.group.ready(now.monotonic, &mut log);
             if let Some(failure) = log.failure {
                 shared.or_fatal::<()>("read the log", Err(failure));
@@ -84,6 +106,7 @@ impl Peer {
         if self.group.has_ready() {
             out.unfinished.push(self.region_id);
         }
+        self.group.release_entries(shared.ledger.is_tight());
         self.drop_refused_snapshot(shared, out);
         self.ask_membership(now.monotonic, out);
     }

@@ -14,8 +14,9 @@ use bytes::Bytes;
 use engine::{KvEngine, LogEngine, mem::MemDisk};
 use raft::MessageBody;
 use store::{
-    AdminAction, AdminRequest, Config, Lane, LeadChanges, PlacementClient, PlacementMessage, Ports, Proposal,
-    ReadRequest, RegionPicture, RequestContext, Responder, Result, Store, StoreMessage, Transport, bootstrap,
+    AdminAction, AdminRequest, Config, Lane, LeadChanges, Ledger, PlacementClient, PlacementMessage, Ports,
+    Proposal, ReadRequest, RegionPicture, RequestContext, Responder, Result, Store, StoreMessage, Transport,
+    bootstrap,
 };
 use types::{
     Answer, ClusterId, Command, Index, Instant, KeyRange, Outcome, Pair, Peer, PeerId, PeerRole, Query,
@@ -23,6 +24,9 @@ use types::{
 };
 
 use crate::slow_kv::{SlowKv, SnapshotDelay};
+
+/// The limit of each store's ledger.
+pub(crate) const LEDGER_BYTES: u64 = 1 << 20;
 
 const CLUSTER: ClusterId = ClusterId(77);
 
@@ -46,6 +50,8 @@ pub(crate) struct Cluster {
     loses: Option<Box<Loses>>,
     stalled: Option<StoreId>,
     hanging: BTreeSet<(StoreId, &'static str)>,
+    /// Whether nothing of what is delivered is kept: what is kept stays in its sender's ledger.
+    pub(crate) is_forgetful: bool,
     /// Everything that was delivered.
     pub(crate) sent: Vec<(Lane, StoreMessage)>,
     /// The placement module, one for all stores.
@@ -170,6 +176,7 @@ impl Cluster {
             log_kept_entries: 10,
             log_lag_entries_max: 50,
             flush_bytes: 1,
+            memory_limit_bytes: LEDGER_BYTES,
             ..Config::default()
         };
         let ports = Ports {
@@ -238,6 +245,7 @@ impl Cluster {
             loses: None,
             stalled: None,
             hanging: BTreeSet::new(),
+            is_forgetful: false,
             sent: Vec::new(),
             placement: Arc::default(),
         }
@@ -294,7 +302,9 @@ impl Cluster {
             if let Some(loses) = &mut self.loses {
                 messages.retain(|message| !loses(from, to, message));
             }
-            self.sent.extend(messages.iter().map(|message| (lane, message.clone())));
+            self.sent.extend(
+                messages.iter().filter(|_| !self.is_forgetful).map(|message| (lane, message.clone())),
+            );
             if let Some(running) = self.stores.get(&to) {
                 running.store.receive(from, messages);
             }
@@ -309,6 +319,26 @@ impl Cluster {
             self.clock.0.fetch_add(1_000_000, Ordering::Relaxed);
         }
         self.settle();
+    }
+
+    /// Lets much time pass, in steps as long as a heartbeat needs.
+    pub(crate) fn pass(&mut self, duration: Duration) {
+        let step = Duration::from_millis(50);
+        for _ in 0..duration.as_millis() / step.as_millis() {
+            self.settle();
+            self.clock.0.fetch_add(50_000_000, Ordering::Relaxed);
+        }
+        self.settle();
+    }
+
+    /// What a store holds in memory.
+    pub(crate) fn ledger(&self, id: StoreId) -> Arc<Ledger> {
+        Arc::clone(self.stores[&id].store.ledger())
+    }
+
+    /// From now on a store's disk has this much space.
+    pub(crate) fn set_free_bytes(&self, id: StoreId, bytes: u64) {
+        self.stores[&id].disk.set_free_bytes(bytes);
     }
 
     pub(crate) fn hang(&mut self, id: StoreId, actor: &'static str) {

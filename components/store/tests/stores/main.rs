@@ -5,6 +5,7 @@
 mod cluster;
 mod crashes;
 mod leases;
+mod ledger;
 mod reports;
 mod sizes;
 mod sleep;

@@ -57,6 +57,30 @@ pub(crate) fn size_of(message: &StoreMessage) -> usize {
     payload + MESSAGE_OVERHEAD_BYTES
 }
 
+/// The same without what the store's ledger counts already: payloads of entries hold their own reservations.
+pub(crate) fn own_size_of(message: &StoreMessage) -> usize {
+    let held = match message {
+        StoreMessage::Raft(RaftEnvelope { message: raft::Message { body, .. }, .. }) => match body {
+            MessageBody::Append { entries, .. } => entries.iter().map(|entry| entry.payload.len()).sum(),
+            MessageBody::AppendAccepted { .. }
+            | MessageBody::AppendRejected { .. }
+            | MessageBody::Heartbeat { .. }
+            | MessageBody::HeartbeatResponse { .. }
+            | MessageBody::VoteRequest { .. }
+            | MessageBody::VoteResponse { .. }
+            | MessageBody::Snapshot { .. }
+            | MessageBody::TimeoutNow
+            | MessageBody::ReadIndexRequest { .. }
+            | MessageBody::ReadIndexResponse { .. } => 0,
+        },
+        StoreMessage::Beat(_)
+        | StoreMessage::Snapshot(_)
+        | StoreMessage::Placement(_)
+        | StoreMessage::Membership(_) => 0,
+    };
+    size_of(message) - held
+}
+
 fn size_of_region(region: &Region) -> usize {
     let keys = region.range.start_key.len() + region.range.end_key.len();
     keys + (region.peers.len() + 4) * 2 * ITEM_OVERHEAD_BYTES

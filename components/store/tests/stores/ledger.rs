@@ -1,0 +1,132 @@
+//! What a store holds in memory while others are slow, full or gone (D12).
+
+use std::time::Duration;
+
+use store::{Account, Error};
+use types::{Outcome, StoreId};
+
+use super::{
+    FIRST,
+    cluster::{Cluster, LEDGER_BYTES, Pending},
+};
+
+const SECOND: StoreId = StoreId(1_001);
+const THIRD: StoreId = StoreId(1_002);
+
+/// Two kibibytes.
+fn value(number: usize) -> String {
+    format!("{number:02048}")
+}
+
+fn three_stores() -> Cluster {
+    let mut cluster = Cluster::with_stores(3);
+    cluster.is_forgetful = true;
+    cluster.sent.clear();
+    cluster.grow_to_three_voters();
+    cluster
+}
+
+/// Writes about 60 MiB in an hour, more than sixty times what a store may hold; nobody may notice that one follower
+/// takes nothing.
+fn write_for_an_hour(cluster: &mut Cluster) {
+    for number in 0..3_600 {
+        for key in 0..8 {
+            let put = cluster.put(FIRST, &format!("key-{key}"), &value(number));
+            assert_eq!(put, Ok(Outcome::Done), "after {number} s");
+        }
+        cluster.pass(Duration::from_millis(950));
+        for store in [FIRST, SECOND] {
+            let reserved = cluster.ledger(store).reserved_bytes();
+            assert!(reserved <= LEDGER_BYTES / 4, "store {store} holds {reserved} bytes after {number} s");
+        }
+    }
+}
+
+fn assert_at_rest(cluster: &mut Cluster) {
+    cluster.pass(Duration::from_secs(20));
+    for store in cluster.stores() {
+        assert_eq!(cluster.ledger(store).reserved_bytes(), 0, "store {store} has nothing to do");
+    }
+    let newest = value(3_599);
+    for store in cluster.stores() {
+        assert_eq!(cluster.stored(store, "key-7").as_deref(), Some(newest.as_bytes()), "store {store}");
+    }
+}
+
+#[test]
+fn a_follower_that_is_gone_for_an_hour_does_not_make_the_others_grow() {
+    let mut cluster = three_stores();
+    cluster.cut(THIRD);
+    write_for_an_hour(&mut cluster);
+    cluster.heal(THIRD);
+    assert_at_rest(&mut cluster);
+}
+
+#[test]
+fn a_follower_without_space_for_an_hour_does_not_make_the_others_grow() {
+    let mut cluster = three_stores();
+    cluster.set_free_bytes(THIRD, 0);
+    cluster.pass(Duration::from_secs(1));
+    write_for_an_hour(&mut cluster);
+    assert_eq!(
+        cluster.ledger(THIRD).refusal_count(Account::Received),
+        0,
+        "its disk is full, its memory is not"
+    );
+    cluster.set_free_bytes(THIRD, u64::MAX);
+    assert_at_rest(&mut cluster);
+}
+
+fn answers(pending: &[Pending<Outcome>]) -> Vec<store::Result<Outcome>> {
+    pending.iter().filter_map(|pending| pending.lock().expect("no test panics here").clone()).collect()
+}
+
+#[test]
+fn without_a_quorum_writes_wait_up_to_the_limit_and_are_told_to_come_back_beyond_it() {
+    let mut cluster = three_stores();
+    cluster.hang(SECOND, "log-writer");
+    cluster.hang(THIRD, "log-writer");
+    let puts: Vec<_> = (0..400).map(|number| cluster.start_put(FIRST, "key", &value(number))).collect();
+    let refused = answers(&puts);
+    assert!(refused.len() > 100, "half a mebibyte holds no 300 of them: {}", refused.len());
+    for answer in &refused {
+        let Err(Error::Busy { retry_after, .. }) = answer else { panic!("{answer:?}") };
+        assert!(!retry_after.is_zero());
+    }
+    assert!(cluster.ledger(FIRST).reserved_bytes() <= LEDGER_BYTES / 2);
+
+    cluster.resume(SECOND, "log-writer");
+    cluster.advance(Duration::from_millis(100));
+    let done = answers(&puts).iter().filter(|answer| **answer == Ok(Outcome::Done)).count();
+    assert_eq!(done, puts.len() - refused.len(), "whoever waited was served");
+    assert_eq!(cluster.put(FIRST, "key", "after"), Ok(Outcome::Done));
+    cluster.resume(THIRD, "log-writer");
+    cluster.pass(Duration::from_secs(5));
+    assert!(cluster.stores().iter().all(|store| cluster.ledger(*store).reserved_bytes() == 0));
+    assert_eq!(cluster.stored(THIRD, "key").as_deref(), Some(b"after".as_slice()));
+}
+
+#[test]
+fn a_follower_whose_disk_hangs_refuses_entries_before_it_exceeds_its_limit() {
+    let mut cluster = three_stores();
+    cluster.hang(THIRD, "log-writer");
+    // Four values an entry: 256 entries, the most that are sent without an answer, are two mebibytes.
+    for number in 0..400 {
+        let put = cluster.put(FIRST, "key", &value(number).repeat(4));
+        assert_eq!(put, Ok(Outcome::Done), "two of three are a quorum");
+        let ledger = cluster.ledger(THIRD);
+        assert!(ledger.reserved_bytes() <= LEDGER_BYTES / 4 * 3);
+    }
+    assert!(
+        cluster.ledger(THIRD).refusal_count(Account::Received) > 0,
+        "more than three quarters of a mebibyte was sent"
+    );
+    cluster.resume(THIRD, "log-writer");
+    cluster.pass(Duration::from_secs(5));
+    assert_eq!(
+        cluster.stored(THIRD, "key").as_deref(),
+        Some(value(399).repeat(4).as_bytes()),
+        "refused is not lost"
+    );
+    assert!(cluster.stores().iter().all(|store| cluster.ledger(*store).reserved_bytes() == 0));
+}
