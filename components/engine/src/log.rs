@@ -65,6 +65,8 @@ pub struct LogWrite {
     pub truncate_to: Option<Index>,
     /// The first index that the log may still hold, where `truncate_to` is set: nothing below it is searched.
     pub truncate_from: Index,
+    /// Bytes of the entries that `truncate_to` removes, as far as they are known.
+    pub truncated_bytes: u64,
     /// Whether entries and Raft state of the region are removed before the rest of this write.
     pub is_cleared: bool,
 }

@@ -133,6 +133,7 @@ impl Logs {
                 raft_state: Some(raft_state),
                 truncate_to: is_truncated.then_some(previous.index),
                 truncate_from,
+                truncated_bytes: 0,
                 is_cleared: false,
             }
         });

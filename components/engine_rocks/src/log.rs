@@ -22,6 +22,9 @@ use crate::{
 /// range deletion costs every reader until it reaches the last level, so it has to be worth it.
 const RANGE_DELETE_MIN_ENTRIES: u64 = 4_096;
 
+/// The same for bytes: so much is worth a range deletion, however few entries it is.
+const RANGE_DELETE_MIN_BYTES: u64 = 1 << 20;
+
 /// What a row costs a memtable beside its key and value.
 const MEMTABLE_ROW_BYTES: usize = 48;
 
@@ -112,13 +115,13 @@ impl RocksLog {
             rows.put(codec::entry_key(region, entry.index), &buffer);
         }
         if let Some(last) = write.entries.last().filter(|_| !write.is_cleared) {
-            delete_entries(rows, region, last.index.next(), write.previous_last_index);
+            delete_entries(rows, region, last.index.next(), write.previous_last_index, 0);
         }
         if let Some(state) = &write.raft_state {
             rows.put(codec::numbered_key(RAFT_STATE, region.0), codec::encode_raft_state(state));
         }
         if let Some(truncate_to) = write.truncate_to {
-            delete_entries(rows, region, write.truncate_from, truncate_to);
+            delete_entries(rows, region, write.truncate_from, truncate_to, write.truncated_bytes);
         }
         Ok(())
     }
@@ -286,9 +289,10 @@ impl LogEngine for RocksLog {
     }
 }
 
-/// Removes the entries from `first` to `last`, both included.
-fn delete_entries(rows: &mut WriteBatch, region: RegionId, first: Index, last: Index) {
-    if last.since(first) >= RANGE_DELETE_MIN_ENTRIES - 1 {
+/// Removes the entries from `first` to `last`, both included; `bytes` of them, as far as known.
+fn delete_entries(rows: &mut WriteBatch, region: RegionId, first: Index, last: Index, bytes: u64) {
+    let is_much = last.since(first) >= RANGE_DELETE_MIN_ENTRIES - 1 || bytes >= RANGE_DELETE_MIN_BYTES;
+    if is_much && first <= last {
         rows.delete_range(&codec::entry_key(region, first)[..], &codec::behind_entry_key(region, last)[..]);
     } else {
         (first.0..=last.0).for_each(|index| rows.delete(codec::entry_key(region, Index(index))));

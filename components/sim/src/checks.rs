@@ -12,8 +12,8 @@ use std::{
 };
 
 use check::{cluster, history};
-use store::RegionPicture;
-use types::{Index, LogPosition, PeerId, RegionId, Term};
+use store::{Account, RegionPicture};
+use types::{Index, LogPosition, PeerId, RegionId, StoreId, Term};
 
 use crate::{
     picture,
@@ -281,7 +281,11 @@ pub fn unsettled(world: &World) -> Option<String> {
     for store in &picture.stores {
         let reserved_bytes = store.budget.map_or(0, |budget| budget.reserved_bytes);
         if reserved_bytes > 0 {
-            return Some(format!("store {} has {reserved_bytes} bytes reserved", store.id));
+            return Some(format!(
+                "store {} has {reserved_bytes} bytes reserved: {}",
+                store.id,
+                accounts(world, store.id)
+            ));
         }
     }
     let mut digests_of: BTreeMap<RegionId, Vec<_>> = BTreeMap::new();
@@ -297,6 +301,14 @@ pub fn unsettled(world: &World) -> Option<String> {
         }
     }
     None
+}
+
+/// What a store has reserved, and for what.
+fn accounts(world: &World, id: StoreId) -> String {
+    let store = world.hosts().filter_map(|host| world.store(host)).find(|store| store.ident().store_id == id);
+    let Some(ledger) = store.map(|store| store.ledger()) else { return String::new() };
+    let named = Account::ALL.map(|account| format!("{} {}", account.name(), ledger.account_bytes(account)));
+    named.join(", ")
 }
 
 /// Every peer in a line.

@@ -50,7 +50,7 @@ fn carry_out(arguments: &Arguments) -> ExitCode {
             if let Some(trace) = &end.trace {
                 print!("{trace}");
             }
-            println!("{:<8} {}  {:016x}", end.seed, end.totals, end.digest);
+            println!("{:<8} {}  {:016x} refusals {}", end.seed, end.totals, end.digest, end.totals.refusals);
             totals.add(&end.totals);
             if let Some(failure) = end.failure {
                 println!("seed {} failed: {failure}", end.seed);

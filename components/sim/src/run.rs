@@ -153,7 +153,7 @@ fn draw_config(rng: &mut Rng) -> store::Config {
         reserve_bytes: 1,
         sleep_after: rng.skewed(Duration::from_millis(20), Duration::from_secs(3)),
         // From one that a few writes fill to one that nothing fills.
-        memory_limit_bytes: rng.pick(&[24 << 10, 64 << 10, 1 << 20, 64 << 20]),
+        memory_limit_bytes: rng.pick(&[4 << 10, 8 << 10, 64 << 10, 64 << 20]),
         ..store::Config::default()
     }
 }

@@ -107,18 +107,21 @@ impl Store {
         }
     }
 
-    /// Reserves room for the entries of an append. One for which there is none is refused, not lost: its leader repeats
-    /// what is not acknowledged.
+    /// Reserves room for the entries of an append. Those for which there is none are refused, not lost: their leader
+    /// repeats what is not acknowledged.
     fn take_in(&self, mut envelope: RaftEnvelope) -> Option<RaftEnvelope> {
         let MessageBody::Append { entries, .. } = &mut envelope.message.body else { return Some(envelope) };
         let ledger = &self.inner.ledger;
-        for entry in entries {
+        for at in 0..entries.len() {
+            let entry = &mut entries[at];
             let Some(payload) = ledger.copy(Account::Received, &entry.payload, Entry::OVERHEAD_BYTES) else {
                 metrics::counter!(telemetry::names::RAFT_MESSAGES_REFUSED, "reason" => "busy").increment(1);
                 if ledger.ask_relief() {
                     self.inner.router.broadcast_raft(|| RaftMail::Relieve);
                 }
-                return None;
+                // A leader may just as well have sent fewer.
+                entries.truncate(at);
+                return (at > 0).then_some(envelope);
             };
             entry.payload = payload;
         }

@@ -29,8 +29,9 @@ pub(crate) const BUSY_RETRY_AFTER: Duration = Duration::from_millis(50);
 /// Bytes of entries that are read back from the disk in one piece.
 pub(crate) const REREAD_BYTES_MAX: usize = 4 << 20;
 
-/// A joined entry takes no more than this part of the ledger's limit, so that a small one is not filled by one entry.
-pub(crate) const ENTRY_LEDGER_PART: u64 = 16;
+/// A joined entry, an append, a page of entries takes no more than this part of the ledger's limit, so that a small
+/// ledger is not filled by one of them.
+pub(crate) const LEDGER_PART: u64 = 16;
 
 /// A peer that a leader has not heard for this long is reported as down.
 pub(crate) const PEER_DOWN_AFTER: Duration = Duration::from_secs(10);
@@ -99,6 +100,31 @@ pub(crate) const SPACE_AMPLE_BYTES: u64 = 2 << 30;
 
 /// The KV engine is flushed at the latest when this has passed since the last flush and something was written (D4).
 pub(crate) const FLUSH_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What every peer keeps of its flushed log for those that are briefly behind is at most this large …
+pub(crate) const LOG_KEPT_BYTES_MAX: u64 = 4 << 20;
+
+/// … and this old: longer than a store takes to start again.
+pub(crate) const LOG_KEPT_AGE: Duration = Duration::from_secs(60);
+
+/// What a leader keeps for a peer that is further behind is at most this large: beyond it a snapshot moves less …
+pub(crate) const LOG_LAG_BYTES_MAX: u64 = 64 << 20;
+
+/// … and this old: longer than a machine takes to start again.
+pub(crate) const LOG_LAG_AGE: Duration = Duration::from_secs(600);
+
+/// Bytes of the logs of one raft worker's regions beyond which none is kept for peers that are further behind, so that
+/// a store that is down does not fill the disks of the others.
+pub(crate) const LOG_STORE_BYTES_MAX: u64 = 4 << 30;
+
+/// Size and age of a log are known to parts of this size …
+pub(crate) const LOG_MARK_BYTES: u64 = 256 << 10;
+
+/// … or this age.
+pub(crate) const LOG_MARK_AGE: Duration = Duration::from_secs(10);
+
+/// So many bytes of a log are worth a write to be rid of, however few entries they are.
+pub(crate) const LOG_TRUNCATE_BYTES_MIN: u64 = 1 << 20;
 
 /// Bytes that one apply round gathers before it writes them: bounds the memory of a round that catches up.
 pub(crate) const APPLY_BATCH_BYTES_MAX: usize = 16 << 20;

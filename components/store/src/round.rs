@@ -14,7 +14,7 @@ use types::{Index, Instant, LogPosition, Peer as PeerIdentity, PeerId, RegionId,
 use crate::{
     Error, codec,
     lifecycle::Ending,
-    limits::DRAIN_INTERVAL,
+    limits::{DRAIN_INTERVAL, LEDGER_PART, LOG_STORE_BYTES_MAX},
     liveness::{LivenessMail, Sleepers},
     log_writer::LogTask,
     message::{Admitted, AppliedNotice, LeadChanges, RaftEnvelope, RaftMail, ReadRequest, ReceivedSnapshot},
@@ -37,6 +37,8 @@ pub(crate) struct RaftWorker {
     pub(crate) claims_waiting: Vec<(RegionId, RegionId, PeerId)>,
     /// Peers that want a round at some time; entries that were overtaken are skipped when they come up.
     timers: BTreeSet<(Instant, RegionId)>,
+    /// Regions with a log that could be truncated, now or later.
+    with_log: BTreeSet<RegionId>,
     /// Regions with something to do in this round.
     touched: Vec<RegionId>,
     pub(crate) out: RoundOutput,
@@ -70,6 +72,9 @@ impl Worker for RaftWorker {
         for region_id in &touched {
             if let Some(peer) = self.peers.get_mut(region_id) {
                 peer.collect_ready(now, &self.shared, &mut self.out);
+                if peer.has_log() && !std::mem::replace(&mut peer.is_log_noted, true) {
+                    self.with_log.insert(*region_id);
+                }
             }
         }
         self.settle_sleep(now.monotonic, &touched);
@@ -107,6 +112,7 @@ impl RaftWorker {
             expected: BTreeSet::new(),
             claims_waiting: Vec::new(),
             timers: BTreeSet::new(),
+            with_log: BTreeSet::new(),
             touched: Vec::new(),
             out: RoundOutput::default(),
             wall_leads: VecDeque::new(),
@@ -319,15 +325,23 @@ impl RaftWorker {
         });
     }
 
-    /// One flush frees the logs of all regions.
+    /// One flush frees the logs of all regions; those that have none are not looked at.
     fn on_flushed(&mut self, now: Instant) {
-        for (region_id, peer) in &mut self.peers {
-            let row = self.shared.kv.get_flushed(&keys::apply_state_key(*region_id));
+        let with_log = std::mem::take(&mut self.with_log);
+        let peers = with_log.iter().filter_map(|region_id| self.peers.get(region_id));
+        let may_wait = peers.map(|peer| peer.log_bytes()).sum::<u64>() <= LOG_STORE_BYTES_MAX;
+        for region_id in with_log {
+            let Some(peer) = self.peers.get_mut(&region_id) else { continue };
+            let row = self.shared.kv.get_flushed(&keys::apply_state_key(region_id));
             let Some(row) = self.shared.or_fatal("read the flushed apply state", row) else { return };
             let flushed = row.and_then(|row| codec::decode_apply_state(&row).ok());
             let position = flushed.map_or_else(LogPosition::default, |state| state.position);
             if position.index > Index(0) {
-                peer.truncate_log(now, &self.shared, position, &mut self.out);
+                peer.truncate_log(now, &self.shared, position, may_wait, &mut self.out);
+            }
+            peer.is_log_noted = peer.has_log();
+            if peer.is_log_noted {
+                self.with_log.insert(region_id);
             }
         }
     }
@@ -495,6 +509,10 @@ pub(crate) fn options(shared: &Shared, me: PeerIdentity, region_id: RegionId) ->
     options.heartbeat_interval = shared.config.heartbeat_interval;
     options.promise = shared.config.promise();
     options.lease = shared.config.lease();
+    // Where memory is small, so are messages: one must fit beside what else is there.
+    let part = usize::try_from(shared.config.memory_limit_bytes / LEDGER_PART).unwrap_or(usize::MAX);
+    options.append_bytes_max = options.append_bytes_max.min(part);
+    options.committed_bytes_max = options.committed_bytes_max.min(part);
     options
 }
 

@@ -168,6 +168,10 @@ impl Worker for Upkeep {
         }
         if is_flush_due {
             self.flush(now);
+        } else if now.since(self.last_flush) >= FLUSH_INTERVAL {
+            // Nothing was written; but what logs keep has grown older.
+            self.last_flush = now;
+            self.shared.router.broadcast_raft(|| RaftMail::Flushed);
         }
     }
 

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use engine::KvEngine;
 use kv::{command::Scope, keys};
 use types::{
@@ -225,7 +226,9 @@ impl Applier {
 
     /// What a split makes of the region; `None`: it is refused, as on every other peer.
     fn draft_split(&self, entry: &Entry) -> std::result::Result<Option<SplitDraft>, ApplyError> {
-        let split = codec::decode_split(entry.payload.clone())
+        // A copy: the children's keys stay, and must not keep the entry in memory.
+        let payload = Bytes::copy_from_slice(&entry.payload);
+        let split = codec::decode_split(payload)
             .map_err(|error| ApplyError::Corrupt(format!("entry {}: {error}", entry.index)))?;
         if let Err(error) = split::check(&split, &self.region) {
             tracing::info!(region = self.region_id.0, %error, "a split does not happen");

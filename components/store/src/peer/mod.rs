@@ -1,6 +1,7 @@
 //! One peer: a region's replica on this store, as its raft worker sees it.
 
 mod change;
+mod compaction;
 mod proposals;
 mod reads;
 mod ready;
@@ -22,7 +23,10 @@ use types::{Index, Instant, KeyRange, Peer as PeerIdentity, PeerId, Region, Regi
 pub(crate) use ready::RoundOutput;
 pub(crate) use sleep::Rest;
 
-use self::{change::PeersChange, proposals::Proposals, reads::WaitingReads, report::Reported, sleep::Sleep};
+use self::{
+    change::PeersChange, compaction::LogAge, proposals::Proposals, reads::WaitingReads, report::Reported,
+    sleep::Sleep,
+};
 use crate::{
     Error, Result,
     lifecycle::PendingSplit,
@@ -52,6 +56,9 @@ pub(crate) struct Peer {
     applied_term: Term,
     /// The last index that was written to the log engine.
     written_index: Index,
+    log_age: LogAge,
+    /// Whether the worker has this peer among those with a log to truncate.
+    pub(crate) is_log_noted: bool,
     proposals: Proposals,
     reads: WaitingReads,
     change: Option<PeersChange>,
@@ -115,6 +122,8 @@ impl Peer {
             announced_range: start.announced_range,
             applied_term: start.applied_term,
             written_index,
+            log_age: LogAge::default(),
+            is_log_noted: false,
             proposals: Proposals::default(),
             reads: WaitingReads::default(),
             change: None,

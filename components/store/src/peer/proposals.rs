@@ -13,7 +13,7 @@ use crate::{
     apply::from_kv,
     codec,
     ledger::{Account, Ledger, Reservation},
-    limits::{ENTRY_JOINED_BYTES_MAX, ENTRY_LEDGER_PART, WAITING_BYTES_MAX},
+    limits::{ENTRY_JOINED_BYTES_MAX, LEDGER_PART, WAITING_BYTES_MAX},
     message::{InFlight, Proposal, Responder},
 };
 
@@ -103,7 +103,7 @@ impl Peer {
         self.sleep.note_request(now.monotonic);
         self.proposals.waiting_bytes = 0;
         let mut waiting = std::mem::take(&mut self.proposals.waiting).into_iter().peekable();
-        let part = usize::try_from(ledger.limit_bytes() / ENTRY_LEDGER_PART).unwrap_or(usize::MAX);
+        let part = usize::try_from(ledger.limit_bytes() / LEDGER_PART).unwrap_or(usize::MAX);
         let joined_bytes_max = ENTRY_JOINED_BYTES_MAX.min(part);
         while let Some(first) = waiting.next() {
             let joined = join(first, &mut waiting, joined_bytes_max);

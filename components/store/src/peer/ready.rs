@@ -141,12 +141,13 @@ impl Peer {
                 "a peer has lost what it acknowledged: replace it under another id"
             );
         }
-        let committed = if ready.must_persist() { self.persist(shared, ready, out) } else { ready.committed };
+        let committed =
+            if ready.must_persist() { self.persist(now, shared, ready, out) } else { ready.committed };
         self.hand_over_committed(committed, out);
     }
 
     /// Adds the Ready's durable part to the round's batch; gives back what is committed.
-    fn persist(&mut self, shared: &Shared, ready: Ready, out: &mut RoundOutput) -> Vec<Entry> {
+    fn persist(&mut self, now: Instant, shared: &Shared, ready: Ready, out: &mut RoundOutput) -> Vec<Entry> {
         let is_changed = ready.hard_state.is_some() || !ready.entries.is_empty() || ready.snapshot.is_some();
         if is_changed {
             let mut write = LogWrite {
@@ -161,6 +162,7 @@ impl Peer {
                 write.is_cleared = true;
                 write.previous_last_index = Index(0);
                 self.written_index = meta.position.index;
+                self.log_age.on_truncated(Index(u64::MAX));
                 if let Some(install) = self.snapshot_record(shared, &meta) {
                     out.batch.records.push(install.record.clone());
                     let stage = InstallStage::Recording(ready.number, Box::new(install));
@@ -168,6 +170,7 @@ impl Peer {
                 }
             }
             self.note_region_entries(&ready.entries);
+            self.log_age.on_written(now, &ready.entries);
             if let Some(last) = ready.entries.last() {
                 self.written_index = last.index;
             }
@@ -312,44 +315,5 @@ impl Peer {
         {
             self.me = *me;
         }
-    }
-
-    /// Frees the log up to what a crash would not need any more (D4, D5).
-    pub(crate) fn truncate_log(
-        &mut self,
-        now: Instant,
-        shared: &Shared,
-        flushed: LogPosition,
-        out: &mut RoundOutput,
-    ) {
-        let kept = shared.config.log_kept_entries;
-        let truncated = self.group.truncated().index;
-        let mut target = flushed.index.min(self.group.applied_index());
-        if self.is_leader() {
-            let lag_limit = target.0.saturating_sub(shared.config.log_lag_entries_max);
-            let status = self.group.status();
-            let slowest = status.peers.iter().map(|peer| peer.match_index.0).min().unwrap_or(target.0);
-            target = Index(target.0.min(slowest.max(lag_limit)));
-        }
-        target = Index(target.0.saturating_sub(kept));
-        // Not worth a write for a handful of entries.
-        if target.0 < truncated.0 + kept.max(1) {
-            return;
-        }
-        let position = self.group.position(target).or_else(|| {
-            let read = shared.log.read_entries(self.region_id, target, target, usize::MAX);
-            shared.or_fatal("read the log", read)?.first().map(Entry::position)
-        });
-        let Some(position) = position else { return };
-        self.group.compact(position);
-        tracing::debug!(region = self.region_id.0, index = position.index.0, now = now.0, "log is truncated");
-        out.batch.writes.push(LogWrite {
-            region_id: self.region_id,
-            previous_last_index: self.written_index,
-            truncate_to: Some(position.index),
-            truncate_from: truncated.next(),
-            raft_state: Some(self.raft_state()),
-            ..LogWrite::default()
-        });
     }
 }

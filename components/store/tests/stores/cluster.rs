@@ -336,6 +336,11 @@ impl Cluster {
         Arc::clone(self.stores[&id].store.ledger())
     }
 
+    /// Bytes of a store's logs on disk.
+    pub(crate) fn log_bytes(&self, id: StoreId) -> u64 {
+        self.stores[&id].log.disk_bytes()
+    }
+
     /// From now on a store's disk has this much space.
     pub(crate) fn set_free_bytes(&self, id: StoreId, bytes: u64) {
         self.stores[&id].disk.set_free_bytes(bytes);

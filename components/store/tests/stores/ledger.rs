@@ -77,6 +77,49 @@ fn a_follower_without_space_for_an_hour_does_not_make_the_others_grow() {
     assert_at_rest(&mut cluster);
 }
 
+#[test]
+fn a_region_that_rests_keeps_no_log() {
+    let mut cluster = three_stores();
+    for number in 0..15 {
+        assert_eq!(cluster.put(FIRST, "key", &value(number)), Ok(Outcome::Done));
+    }
+    cluster.pass(Duration::from_secs(30));
+    assert!(
+        cluster.stores().iter().all(|store| cluster.log_bytes(*store) > 0),
+        "someone may be a little behind"
+    );
+    cluster.pass(Duration::from_secs(150));
+    for store in cluster.stores() {
+        assert_eq!(cluster.log_bytes(store), 0, "store {store}");
+    }
+    // From an empty log on it goes on as before, also for a follower that was away.
+    cluster.cut(THIRD);
+    assert_eq!(cluster.put(FIRST, "key", "newer"), Ok(Outcome::Done));
+    cluster.heal(THIRD);
+    cluster.pass(Duration::from_secs(2));
+    assert_eq!(cluster.stored(THIRD, "key").as_deref(), Some(b"newer".as_slice()));
+}
+
+#[test]
+fn a_store_that_is_gone_holds_back_no_log_for_long() {
+    let mut cluster = three_stores();
+    cluster.cut(THIRD);
+    for number in 0..40 {
+        assert_eq!(cluster.put(FIRST, "key", &value(number)), Ok(Outcome::Done));
+    }
+    cluster.pass(Duration::from_secs(300));
+    assert!(cluster.log_bytes(FIRST) >= 40 * 2_048, "its leader keeps what it lacks");
+    cluster.pass(Duration::from_secs(450));
+    assert_eq!(cluster.log_bytes(FIRST), 0, "for ten minutes");
+    cluster.heal(THIRD);
+    cluster.pass(Duration::from_secs(5));
+    assert_eq!(
+        cluster.stored(THIRD, "key").as_deref(),
+        Some(value(39).as_bytes()),
+        "a snapshot brings it back"
+    );
+}
+
 fn answers(pending: &[Pending<Outcome>]) -> Vec<store::Result<Outcome>> {
     pending.iter().filter_map(|pending| pending.lock().expect("no test panics here").clone()).collect()
 }

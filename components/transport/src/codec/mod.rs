@@ -76,6 +76,7 @@ pub(crate) fn own_size_of(message: &StoreMessage) -> usize {
         StoreMessage::Beat(_)
         | StoreMessage::Snapshot(_)
         | StoreMessage::Placement(_)
+        | StoreMessage::Sleep(_)
         | StoreMessage::Membership(_) => 0,
     };
     size_of(message) - held
