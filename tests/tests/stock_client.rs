@@ -19,6 +19,35 @@ async fn every_raw_call_of_the_stock_client_works() -> Result<()> {
     Ok(())
 }
 
+/// Its scans over several regions are right where they end before the last one, which begins behind the data here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scans_of_the_stock_client_span_regions_that_split() -> Result<()> {
+    let cluster = Cluster::start(Options::default()).await?;
+    let client = RawClient::new(cluster.addresses()).await?;
+    let key = |at: usize| format!("many-{at:03}");
+    let pairs: Vec<_> = (0..1_000).map(|at| KvPair::new(key(at), format!("value-{at}"))).collect();
+    cluster.split_at(&["nothing".to_owned()]).await?;
+    client.batch_put(pairs.clone()).await?;
+    for first in [500, 60, 10] {
+        let keys: Vec<String> = (first..1_000).step_by(100).map(key).collect();
+        let splitting = cluster.split_at(&keys);
+        let scanning = async {
+            for _ in 0..10 {
+                let found = client.scan("many-".to_owned().."many-~".to_owned(), 2_000).await?;
+                anyhow::ensure!(found == pairs, "{} of {} pairs", found.len(), pairs.len());
+                let mut found = client.batch_get((0..1_000).step_by(7).map(key).collect::<Vec<_>>()).await?;
+                found.sort_by(|left, right| left.key().cmp(right.key()));
+                anyhow::ensure!(found.iter().eq(pairs.iter().step_by(7)), "{} pairs", found.len());
+            }
+            Ok(())
+        };
+        let (split, scanned) = tokio::join!(splitting, scanning);
+        split?;
+        scanned?;
+    }
+    Ok(())
+}
+
 async fn points(client: &RawClient) -> Result<()> {
     assert_eq!(client.get("absent".to_owned()).await?, None);
     client.put("a".to_owned(), "1".to_owned()).await?;

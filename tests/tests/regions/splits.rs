@@ -40,6 +40,28 @@ async fn find(cluster: &Cluster, key: &str) -> Result<(u64, usize)> {
     found.context("no region")
 }
 
+/// The region that holds a key, the store that leads it, and where its peers would be if that store gave its own to the
+/// one that has none.
+async fn move_off_its_leader(cluster: &Cluster, key: &str) -> Result<(u64, usize, Vec<u64>)> {
+    let mut found = None;
+    // Levelling may move the region just now: then it has a peer on every store for a while.
+    eventually("a region that could move", PATIENCE, async || {
+        let (region_id, leader) = find(cluster, key).await?;
+        let peers = cluster.region(region_id).await?.0.peers;
+        let with: Vec<u64> = peers.iter().map(|peer| peer.store_id).collect();
+        let leaving = cluster.store_id(leader).await?;
+        ensure!(with.len() == 3 && with.contains(&leaving), "{peers:?}");
+        let stores = cluster.stores().await?;
+        let mut ids = stores.iter().filter_map(|view| view.store.as_ref().map(|row| row.id));
+        let new = ids.find(|id| !with.contains(id)).context("a store without a peer")?;
+        let goal = with.into_iter().map(|id| if id == leaving { new } else { id }).collect();
+        found = Some((region_id, leader, goal));
+        Ok(())
+    })
+    .await?;
+    found.context("no region")
+}
+
 /// In each round a region splits and moves, and the store that led it goes away meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn splits_and_moves_lose_nothing_whoever_goes_away() -> Result<()> {
@@ -50,14 +72,7 @@ async fn splits_and_moves_lose_nothing_whoever_goes_away() -> Result<()> {
     for (round, blow) in Blow::ALL.into_iter().enumerate() {
         let first = round * KEYS / Blow::ALL.len();
         let keys: Vec<String> = (first..first + 12).step_by(3).map(key).collect();
-        let (region_id, leader) = find(&cluster, &keys[0]).await?;
-        let peers = cluster.region(region_id).await?.0.peers;
-        let stores = cluster.stores().await?;
-        let mut ids = stores.iter().filter_map(|view| view.store.as_ref().map(|row| row.id));
-        let new = ids.find(|id| peers.iter().all(|peer| peer.store_id != *id)).context("a store without")?;
-        let leaving = cluster.store_id(leader).await?;
-        let goal: Vec<u64> =
-            peers.iter().map(|peer| if peer.store_id == leaving { new } else { peer.store_id }).collect();
+        let (region_id, leader, goal) = move_off_its_leader(&cluster, &keys[0]).await?;
         // Both are asked for before the store goes away, and the splits go on without it.
         cluster.move_peers(region_id, &goal).await?;
         cluster.split_at(&keys[..1]).await?;
