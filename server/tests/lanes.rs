@@ -11,7 +11,8 @@ use bytes::Bytes;
 use engine::{StoreIdent, mem::MemDisk};
 use parking_lot::Mutex;
 use store::{
-    Config, Lane, LeadChanges, PlacementClient, PlacementMessage, Ports, Store, StoreMessage, Transport,
+    Config, Lane, LeadChanges, PlacementClient, PlacementMessage, Ports, SplitWish, Store, StoreMessage,
+    Transport,
 };
 use tokio::{net::TcpListener, runtime::Handle, task::JoinHandle};
 use tonic::service::Routes;
@@ -28,6 +29,8 @@ impl PlacementClient for Inbox {
     fn report(&self, _: LeadChanges) {}
 
     fn on_placement_leader(&self, _: Option<StoreId>, _: Option<Term>) {}
+
+    fn split_wanted(&self, _: SplitWish) {}
 
     fn receive(&self, from: StoreId, message: PlacementMessage) {
         self.0.lock().push((from, message.id));

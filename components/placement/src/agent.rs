@@ -4,15 +4,15 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use actor::{Mailbox, Now, Worker};
 use store::{
-    AdminAction, AdminRequest, Lane, LeadChanges, PlacementClient, PlacementMessage, RegionReport, Store,
-    StoreMessage, Transport,
+    AdminAction, AdminRequest, Lane, LeadChanges, PlacementClient, PlacementMessage, RegionReport, SplitWish,
+    Store, StoreMessage, Transport,
 };
 use types::{Instant, Region, RegionId, Split, StoreId, Term};
 
 use crate::{
     core::{
         agent::{Agent, AgentConfig, Effect, LocalRegion, Locals},
-        api::{Error, PlacementCall, Responder},
+        api::{Error, PlacementCall, Responder, SplitRequest},
         codec,
         host::{Host, HostConfig},
         operation::Goal,
@@ -47,6 +47,8 @@ pub enum PlacementMail {
     Host(HostMail),
     /// From this store: how a split has ended, by its change id.
     SplitEnded(u64, store::Result<()>),
+    /// From this store: a region that it leads is too large.
+    SplitWanted(SplitWish),
 }
 
 /// What placement tells the process beside answers, and asks of it. Calls must not block.
@@ -150,6 +152,11 @@ impl PlacementWorker {
             PlacementMail::SplitEnded(change_id, result) => {
                 let result = result.map_err(refusal_of_split);
                 self.agent.on_split_ended(now, change_id, result, &Here(&self.store));
+            }
+            PlacementMail::SplitWanted(SplitWish { region_id, epoch, keys }) => {
+                let request =
+                    SplitRequest { region_id, keys, epoch: Some(epoch), change_id: 0, first_leader: None };
+                self.agent.on_split_wanted(now, request, &Here(&self.store));
             }
         }
     }
@@ -321,6 +328,10 @@ impl PlacementClient for Client {
 
     fn on_placement_leader(&self, leader: Option<StoreId>, led_here: Option<Term>) {
         self.mailbox.send(PlacementMail::PlacementLeader { leader, led_here });
+    }
+
+    fn split_wanted(&self, wish: SplitWish) {
+        self.mailbox.send(PlacementMail::SplitWanted(wish));
     }
 
     fn receive(&self, from: StoreId, message: PlacementMessage) {

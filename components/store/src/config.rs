@@ -25,6 +25,10 @@ pub struct Config {
     pub log_kept_entries: u64,
     /// Log entries beyond which a lagging follower no longer holds truncation back; it gets a snapshot instead.
     pub log_lag_entries_max: u64,
+    /// A region that holds more, in bytes of keys and values as they are stored, is split; zero: never.
+    pub region_split_bytes: u64,
+    /// A region that holds more pairs is split; zero: never.
+    pub region_split_keys: u64,
     /// Writes are refused while the device has less than this free, in bytes.
     pub reserve_bytes: u64,
     /// Bytes of proposals, entries, snapshots and messages that may be in memory at one time (see [`crate::Ledger`]).
@@ -45,6 +49,8 @@ impl Default for Config {
             flush_bytes: 128 << 20,
             log_kept_entries: 1_024,
             log_lag_entries_max: 100_000,
+            region_split_bytes: 96 << 20,
+            region_split_keys: 1_000_000,
             reserve_bytes: 256 << 20,
             memory_limit_bytes: 512 << 20,
         }

@@ -13,12 +13,13 @@ use crate::{
     limits::PROPOSAL_OVERHEAD_BYTES,
     liveness::{LivenessMail, Unreachable},
     message::{
-        AdminRequest, Admitted, Proposal, RaftEnvelope, RaftMail, ReadMail, ReadRequest, SnapshotMail,
-        StoreMessage,
+        AdminRequest, Admitted, Proposal, RaftEnvelope, RaftMail, ReadMail, ReadRequest, Responder,
+        SnapshotMail, SplitKeys, SplitKeysWish, StoreMessage,
     },
     meta::Meta,
     ports::PlacementClient,
     router::Router,
+    size::SizeMail,
     view::{RegionPicture, Views},
 };
 
@@ -82,6 +83,12 @@ impl Store {
     /// Carries out an operator's or placement's wish about a region that is led here.
     pub fn admin(&self, request: AdminRequest) {
         self.inner.router.send_raft(request.region_id, RaftMail::Admin(request));
+    }
+
+    /// Looks for keys at which a region with a peer here can be divided evenly. It reads the whole region, a slice at a
+    /// time, so the answer may take seconds; it does not hold up anything else.
+    pub fn find_split_keys(&self, region_id: RegionId, wish: SplitKeysWish, responder: Responder<SplitKeys>) {
+        self.inner.router.sizer.send(SizeMail::Find { region_id, wish, responder });
     }
 
     /// Takes a batch of messages from another store.

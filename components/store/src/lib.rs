@@ -56,7 +56,7 @@ pub use liveness::{Section, SleepDigest, SleepMessage, SleepOffer, Sleeper, Slee
 pub use message::{
     AdminAction, AdminRequest, ApplyState, Beat, LeadChanges, MembershipMessage, PlacementMessage, Proposal,
     RaftEnvelope, ReadRequest, RegionReport, RequestContext, Responder, SnapshotAck, SnapshotChunk,
-    SnapshotHeader, SnapshotMessage, SnapshotStatus, StoreMessage,
+    SnapshotHeader, SnapshotMessage, SnapshotStatus, SplitKeys, SplitKeysWish, SplitWish, StoreMessage,
 };
 pub use open::{OpenError, Ports};
 pub use ports::{Lane, PlacementClient, Transport};

@@ -152,3 +152,34 @@ pub(crate) const MEMBERSHIP_ASK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Reads of one region that may wait for a read index; beyond it they are answered `ReadIndexNotReady`.
 pub(crate) const WAITING_READS_MAX: usize = 65_536;
+
+/// Keys that are remembered while a region is counted: parts differ from equal ones by a thousandth of the region, and
+/// keys of the greatest length take 16 MiB.
+pub(crate) const CUTS_MAX: usize = 2_048;
+
+/// Parts into which somebody may want a region to be divided: a quarter of the keys that are remembered at least, so that
+/// the parts are about equal.
+pub(crate) const COUNT_PARTS_MAX: u64 = 256;
+
+/// Parts into which a region is divided at once because it is too large: its keys fit into one entry whatever their
+/// length, and what is left is divided again.
+pub(crate) const SPLIT_PARTS_MAX: u64 = 32;
+
+/// Bytes, and pairs, that are counted in one go: a few milliseconds.
+pub(crate) const COUNT_SLICE_BYTES: usize = 1 << 20;
+pub(crate) const COUNT_SLICE_PAIRS: usize = 4_096;
+
+/// Regions that wait to be counted for somebody; beyond it the answer is `Busy`.
+pub(crate) const COUNTS_ASKED_MAX: usize = 1_024;
+
+/// When to ask again if too many regions wait to be counted.
+pub(crate) const COUNT_RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// A region is counted only to know its size better as often as this at the most.
+pub(crate) const RECOUNT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Placement is told again after this that a region should be split, and after twice as long each time ...
+pub(crate) const SPLIT_WISH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// ... so often at the most; after that, when the region has been counted again.
+pub(crate) const SPLIT_WISH_COUNT_MAX: u32 = 6;

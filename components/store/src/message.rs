@@ -13,7 +13,7 @@ use crate::{
     ledger::Reservation,
     lifecycle::{Birth, Claim, SplitDraft},
     liveness::{Judgement, SleepMessage},
-    size::SizeEstimate,
+    size::{Measured, SizeEstimate},
 };
 
 /// Where a client believes that its request belongs; checked in the order of [`Error`]'s variants.
@@ -280,6 +280,15 @@ pub(crate) enum RaftMail {
     Recorded(Vec<(RegionId, u64)>),
     /// An applier has reached a split, and waits.
     SplitReached(Box<SplitDraft>),
+    /// A region was counted and is too large.
+    TooLarge {
+        /// The region.
+        region_id: RegionId,
+        /// Its version then: with another one it has another range.
+        version: u64,
+        /// Where it can be divided.
+        keys: Vec<Bytes>,
+    },
     /// A split wants to bring a peer into being.
     Claim {
         /// The region that is divided.
@@ -391,6 +400,39 @@ pub struct RegionReport {
     pub size: RegionSize,
 }
 
+/// For what keys are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SplitKeysWish {
+    /// One, with half of the bytes on each side.
+    Middle,
+    /// Those that divide the region into so many parts of about equal bytes: 2 to 256.
+    Parts(u32),
+}
+
+/// Keys at which a region can be divided into nearly equal parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SplitKeys {
+    /// The region as it was counted.
+    pub region: Region,
+    /// As they are stored; ascending, inside the region and not at its start. Fewer than wanted, or none, where it has too
+    /// few keys.
+    pub keys: Vec<Bytes>,
+    /// What the region held.
+    pub size: RegionSize,
+}
+
+/// A region that is led here and too large. Whoever takes the wish gives ids and lets it be split; if nothing comes of it,
+/// it is said again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SplitWish {
+    /// The region.
+    pub region_id: RegionId,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Where it should be divided, as keys are stored; never none.
+    pub keys: Vec<Bytes>,
+}
+
 /// Mail of an apply worker.
 pub(crate) enum ApplyMail {
     /// Committed and locally durable entries.
@@ -408,6 +450,13 @@ pub(crate) enum ApplyMail {
     End(Box<engine::LifecycleRecord>),
     /// A region begins on this store, at the state that the KV engine holds.
     Open(RegionId),
+    /// A region was counted; `None`: it could not be.
+    Measured {
+        /// The region.
+        region_id: RegionId,
+        /// What came of it.
+        measured: Option<Box<Measured>>,
+    },
     /// Hand the read back to a read worker once the region has applied `index`.
     Await {
         /// The region.

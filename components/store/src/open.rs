@@ -28,6 +28,7 @@ use crate::{
     round::{RaftWorker, options},
     router::Router,
     shared::{Fatal, Shared},
+    size::Sizer,
     snapshot::SnapshotWorker,
     upkeep::Upkeep,
     view::{RegionView, ViewState, Views},
@@ -71,7 +72,7 @@ impl Store {
     /// How many actors a store has.
     #[must_use]
     pub fn actor_count(config: &Config) -> usize {
-        config.raft_worker_count + config.apply_worker_count + config.read_worker_count + 4
+        config.raft_worker_count + config.apply_worker_count + config.read_worker_count + 5
     }
 
     /// Opens a store whose engines are open and whose run has begun ([`crate::bootstrap::start`]). Its actors have the
@@ -127,6 +128,7 @@ fn share(
         snapshot: Mailbox::new(id(), Arc::clone(scheduler)),
         liveness: Mailbox::new(id(), Arc::clone(scheduler)),
         upkeep: Mailbox::new(id(), Arc::clone(scheduler)),
+        sizer: Mailbox::new(id(), Arc::clone(scheduler)),
     });
     let ledger = Ledger::new(config.memory_limit_bytes);
     let shared = Shared {
@@ -265,5 +267,7 @@ fn make_actors(
     let liveness = Liveness::new(Arc::clone(shared));
     actors.push(Box::new(Actor::new("liveness", Arc::clone(&router.liveness), liveness)));
     actors.push(Box::new(Actor::new("upkeep", Arc::clone(&router.upkeep), upkeep)));
+    let sizer = Sizer::new(Arc::clone(shared));
+    actors.push(Box::new(Actor::new("sizer", Arc::clone(&router.sizer), sizer)));
     actors
 }

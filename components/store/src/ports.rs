@@ -2,7 +2,7 @@
 
 use types::{StoreId, Term};
 
-use crate::{LeadChanges, StoreMessage, message::PlacementMessage};
+use crate::{LeadChanges, SplitWish, StoreMessage, message::PlacementMessage};
 
 /// Which stream a message takes; one lane never waits for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +36,9 @@ pub trait PlacementClient: Send + Sync {
     /// The leader of the placement group as known here: the store it is on, and if that is this store, in which term it
     /// leads with every entry of earlier terms applied.
     fn on_placement_leader(&self, leader: Option<StoreId>, led_here: Option<Term>);
+
+    /// A region that is led here should be split. Said again after a while if nothing comes of it.
+    fn split_wanted(&self, wish: SplitWish);
 
     /// A message of placement's protocol from another store.
     fn receive(&self, from: StoreId, message: PlacementMessage);

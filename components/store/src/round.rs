@@ -172,6 +172,9 @@ impl RaftWorker {
                 recorded.into_iter().for_each(|(region_id, sequence)| self.on_recorded(region_id, sequence));
             }
             RaftMail::SplitReached(draft) => self.on_split_reached(*draft),
+            RaftMail::TooLarge { region_id, version, keys } => {
+                self.with_peer(region_id, |peer, _| peer.on_too_large(now.monotonic, version, keys));
+            }
             RaftMail::Claim { parent, child, peer_id } => self.on_claim(parent, child, peer_id),
             RaftMail::Claimed { parent, child, claim } => self.on_claimed(parent, child, claim),
             RaftMail::Born(birth) => self.on_born(now, *birth),

@@ -10,6 +10,7 @@ use crate::{
     liveness::{LivenessMail, SleepMessage, SleepOffer, Sleeper},
     log_writer::LogTask,
     message::{ApplyMail, ConfirmedRead, RaftMail, ReadMail, SnapshotMail},
+    size::SizeMail,
     upkeep::UpkeepMail,
 };
 
@@ -22,6 +23,7 @@ pub(crate) struct Router {
     pub(crate) snapshot: Arc<Mailbox<SnapshotMail>>,
     pub(crate) liveness: Arc<Mailbox<LivenessMail>>,
     pub(crate) upkeep: Arc<Mailbox<UpkeepMail>>,
+    pub(crate) sizer: Arc<Mailbox<SizeMail>>,
 }
 
 impl Router {

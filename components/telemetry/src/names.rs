@@ -99,6 +99,10 @@ metrics! {
     SLEEP_OFFERS_FAILED = "sheaf_store_sleep_offers_failed_total", Counter, [], "Times that a leader without work could not go to sleep, because somebody did not agree.";
     SLEEP_COMPARISONS = "sheaf_store_sleep_comparisons_total", Counter, [], "Times that two stores differed in what sleeps on both, and compared it region by region.";
     STORE_AVAILABLE_BYTES = "sheaf_store_available_bytes", Gauge, [], "Free bytes of the device with the data directory.";
+    SIZE_COUNTS = "sheaf_size_counts_total", Counter, [], "Regions that were counted, pair by pair.";
+    SIZE_COUNTED_BYTES = "sheaf_size_counted_bytes_total", Counter, [], "Bytes that were read for it.";
+    SIZE_SPLITS_WANTED = "sheaf_size_splits_wanted_total", Counter, [], "How often placement was told that a region is too large.";
+
     LIFECYCLE_RECORDS = "sheaf_lifecycle_records_total", Counter, [], "Lifecycle records written.";
     LIFECYCLE_UNFLUSHED = "sheaf_lifecycle_unflushed_records", Gauge, [], "Lifecycle records whose effect is written and not flushed yet.";
 

@@ -177,6 +177,22 @@ pub(crate) const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "region_split_size",
+        default: "96MiB",
+        range: "0B to 1024GiB",
+        doc: "A region that holds more is split; 0B: never. The same for all stores: that of a region's leader counts.",
+        set: |settings, text| size(text, 0, 1 << 40).map(|bytes| settings.store.region_split_bytes = bytes),
+    },
+    Key {
+        name: "region_split_keys",
+        default: "1000000",
+        range: "0 to 1000000000000",
+        doc: "A region with more keys is split; 0: never. Likewise.",
+        set: |settings, text| {
+            count(text, 0, 1_000_000_000_000).map(|count| settings.store.region_split_keys = count as u64)
+        },
+    },
+    Key {
         name: "reserve_space",
         default: "256MiB",
         range: "0MiB to 1024GiB",

@@ -14,6 +14,7 @@ use types::{
     WallTime,
 };
 
+use super::size::Sizing;
 use crate::{
     Error, Result, codec,
     command::split,
@@ -26,12 +27,13 @@ use crate::{
 
 /// A region's state machine on this store.
 pub(super) struct Applier {
-    region_id: RegionId,
-    region: Arc<Region>,
+    pub(super) region_id: RegionId,
+    pub(super) region: Arc<Region>,
     /// The region's last split.
     last_split: Option<SplitTrace>,
-    state: ApplyState,
-    view: Arc<RegionView>,
+    pub(super) state: ApplyState,
+    pub(super) sizing: Sizing,
+    pub(super) view: Arc<RegionView>,
     /// Whether the descriptor has changed since it was published.
     is_region_changed: bool,
     /// A split that was reached, and what follows it; nothing is applied until it has taken effect.
@@ -87,6 +89,7 @@ impl Applier {
             region_id,
             region: Arc::new(region),
             last_split,
+            sizing: Sizing::since(state.position),
             state,
             view,
             is_region_changed: true,
@@ -253,7 +256,6 @@ impl Applier {
         trace: SplitTrace,
     ) -> Vec<CommittedEntries> {
         self.region = Arc::new(region);
-        self.state.size = self.state.size.share(trace.regions.len() as u64);
         self.last_split = Some(trace);
         self.state.position = position;
         self.is_region_changed = true;

@@ -1,7 +1,7 @@
 //! Effects of lifecycle records on a region's state machine.
 
 use engine::{LifecycleChange, LifecycleRecord};
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use types::LogPosition;
 
@@ -10,6 +10,7 @@ use crate::{
     Error,
     lifecycle::{Birth, split_trace, write_effect},
     message::{ApplyMail, RaftMail, SnapshotInstall},
+    size::SizeEstimate,
     upkeep::UpkeepMail,
     view::{RegionView, ViewState},
 };
@@ -41,7 +42,8 @@ impl ApplyWorker {
 
     /// Lets a split of a durable record take effect: rows, views, directory, and then the children begin.
     pub(super) fn split(&mut self, record: LifecycleRecord, births: Vec<Birth>) {
-        let LifecycleChange::Split { region, position, change_id, children, .. } = &record.change else {
+        let LifecycleChange::Split { region, position, region_clock, change_id, children } = &record.change
+        else {
             return;
         };
         let parent = region.id;
@@ -60,8 +62,12 @@ impl ApplyWorker {
             "region is split"
         );
         let trace = split_trace(region, *change_id, children);
+        let (regions, parts) = (trace.regions.clone(), applier.divide_size(&trace.regions, *position));
         let waiting = applier.finish_split(region.clone(), *position, trace);
         self.effects.dirty.insert(parent);
+        self.write_sizes_of_children(&births, &regions, &parts, *region_clock);
+        let sizes: BTreeMap<_, _> =
+            regions.iter().map(|region| region.id).zip(parts.iter().map(SizeEstimate::estimate)).collect();
         for birth in &births {
             let (child, first) = (birth.region(), birth.first());
             self.shared.views.insert(
@@ -71,6 +77,7 @@ impl ApplyWorker {
                     term: first.term,
                     last: first,
                     applied: first,
+                    size: sizes.get(&child.id).copied().unwrap_or_default(),
                     commit_index: first.index,
                     ..ViewState::new(child.id, birth.me())
                 }),

@@ -3,6 +3,7 @@
 mod applier;
 mod catch_up;
 mod install;
+mod size;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,6 +16,7 @@ use crate::{
     limits::APPLY_BATCH_BYTES_MAX,
     message::{AppliedNotice, ApplyMail, RaftMail},
     shared::Shared,
+    size::SizeMail,
 };
 
 /// The actor that applies the entries of every n-th region.
@@ -24,12 +26,15 @@ pub(crate) struct ApplyWorker {
     /// Writes of the round, and what the commands of the round see of them.
     round: kv::Round,
     effects: Effects,
+    /// When the round began.
+    now: Instant,
 }
 
 impl Worker for ApplyWorker {
     type Mail = ApplyMail;
 
-    fn round(&mut self, _: Now, mail: &mut Vec<ApplyMail>) {
+    fn round(&mut self, now: Now, mail: &mut Vec<ApplyMail>) {
+        self.now = now.monotonic;
         // 1. Every region's entries go into one batch.
         for mail in mail.drain(..) {
             self.on_mail(mail);
@@ -47,7 +52,13 @@ impl Worker for ApplyWorker {
 
 impl ApplyWorker {
     pub(crate) fn new(shared: Arc<Shared>) -> ApplyWorker {
-        ApplyWorker { shared, regions: BTreeMap::new(), round: kv::Round::new(), effects: Effects::default() }
+        ApplyWorker {
+            shared,
+            regions: BTreeMap::new(),
+            round: kv::Round::new(),
+            effects: Effects::default(),
+            now: Instant::ZERO,
+        }
     }
 
     fn on_mail(&mut self, mail: ApplyMail) {
@@ -78,6 +89,7 @@ impl ApplyWorker {
                 self.commit();
                 self.end(*record);
             }
+            ApplyMail::Measured { region_id, measured } => self.on_measured(region_id, measured),
             ApplyMail::Await { region_id, index, read } => match self.regions.get_mut(&region_id) {
                 Some(applier) => applier.wait(index, *read, &mut self.effects),
                 None => read.request.responder.reply(Err(crate::Error::NotInitialized(region_id))),
@@ -119,6 +131,9 @@ impl ApplyWorker {
         for region_id in std::mem::take(&mut self.effects.dirty) {
             let Some(applier) = self.regions.get_mut(&region_id) else { continue };
             let region = applier.publish(&self.shared.meta);
+            if applier.begin_counting(self.now, &self.shared.config) {
+                self.shared.router.sizer.send(SizeMail::Measure(region_id));
+            }
             let last_split = applier.last_split_id();
             let notice = AppliedNotice { region_id, position: applier.position(), region, last_split };
             notices[self.shared.router.raft_at(region_id)].push(notice);

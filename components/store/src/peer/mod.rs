@@ -9,6 +9,7 @@ mod removal;
 mod report;
 mod sleep;
 mod split;
+mod wish;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,7 +26,7 @@ pub(crate) use sleep::Rest;
 
 use self::{
     change::PeersChange, compaction::LogAge, proposals::Proposals, reads::WaitingReads, report::Reported,
-    sleep::Sleep,
+    sleep::Sleep, wish::PendingWish,
 };
 use crate::{
     Error, Result,
@@ -74,6 +75,8 @@ pub(crate) struct Peer {
     proposed_split: Option<(Index, u64, Vec<Responder<()>>)>,
     /// The name of the last split that was applied.
     last_split: Option<u64>,
+    /// Where the region should be divided, for it is too large.
+    wish: Option<Box<PendingWish>>,
     /// When a change wants a look.
     next_look: Instant,
     /// What placement was told last.
@@ -133,6 +136,7 @@ impl Peer {
             region_entries: BTreeSet::new(),
             proposed_split: None,
             last_split: None,
+            wish: None,
             next_look: Instant::MAX,
             reported: Reported::default(),
             contact_at: now,
@@ -156,7 +160,9 @@ impl Peer {
             Rest::Awake | Rest::Leading(_) | Rest::Following(_) => {}
         }
         let question = if self.is_leader() { Instant::MAX } else { self.question_due() };
-        self.group.deadline().min(self.next_look).min(self.reads.deadline()).min(question).min(rest)
+        let wish = self.wish.as_ref().map_or(Instant::MAX, |wish| wish.tell_at());
+        let soonest = self.group.deadline().min(self.next_look).min(self.reads.deadline());
+        soonest.min(question).min(rest).min(wish)
     }
 
     /// Whatever is due at `now`.

@@ -107,6 +107,7 @@ impl Peer {
             out.unfinished.push(self.region_id);
         }
         self.group.release_entries(shared.ledger.is_tight());
+        self.tell_wish(now.monotonic, &*shared.placement);
         self.drop_refused_snapshot(shared, out);
         self.ask_membership(now.monotonic, out);
     }

@@ -307,6 +307,7 @@ impl Peer {
             || self.change.is_some()
             || self.proposed_split.is_some()
             || self.splitting.is_some()
+            || self.wish.is_some()
             || self.received.is_some()
             || self.installing.is_some()
             || self.region.is_none()

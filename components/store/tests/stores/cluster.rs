@@ -15,8 +15,8 @@ use engine::{KvEngine, LogEngine, mem::MemDisk};
 use raft::MessageBody;
 use store::{
     AdminAction, AdminRequest, Config, Lane, LeadChanges, Ledger, PlacementClient, PlacementMessage, Ports,
-    Proposal, ReadRequest, RegionPicture, RequestContext, Responder, Result, Store, StoreMessage, Transport,
-    bootstrap,
+    Proposal, ReadRequest, RegionPicture, RequestContext, Responder, Result, SplitKeys, SplitKeysWish,
+    SplitWish, Store, StoreMessage, Transport, bootstrap,
 };
 use types::{
     Answer, ClusterId, Command, Index, Instant, KeyRange, Outcome, Pair, Peer, PeerId, PeerRole, Query,
@@ -52,6 +52,8 @@ pub(crate) struct Cluster {
     hanging: BTreeSet<(StoreId, &'static str)>,
     /// Whether nothing of what is delivered is kept: what is kept stays in its sender's ledger.
     pub(crate) is_forgetful: bool,
+    /// Regions that hold more are split.
+    region_split_bytes: u64,
     /// Everything that was delivered.
     pub(crate) sent: Vec<(Lane, StoreMessage)>,
     /// The placement module, one for all stores.
@@ -117,6 +119,8 @@ impl Wire {
 pub(crate) struct Placement {
     /// Who leads the placement group, as each store has said: since the start of the cluster.
     pub(crate) leaders: Mutex<Vec<(Option<StoreId>, Option<Term>)>>,
+    /// The splits that stores wanted.
+    pub(crate) wishes: Mutex<Vec<SplitWish>>,
     /// What stores have said of the regions that they lead.
     pub(crate) changes: Mutex<Vec<LeadChanges>>,
 }
@@ -128,6 +132,10 @@ impl PlacementClient for Placement {
 
     fn on_placement_leader(&self, leader: Option<StoreId>, led_here: Option<Term>) {
         self.leaders.lock().expect("no test panics here").push((leader, led_here));
+    }
+
+    fn split_wanted(&self, wish: SplitWish) {
+        self.wishes.lock().expect("no test panics here").push(wish);
     }
 
     fn receive(&self, _: StoreId, _: PlacementMessage) {}
@@ -143,7 +151,13 @@ impl Scheduler for Unscheduled {
 impl Cluster {
     /// `count` stores; the first one is initialised and leads.
     pub(crate) fn with_stores(count: u64) -> Cluster {
+        Cluster::with_stores_that_split(count, 0)
+    }
+
+    /// Which want regions to be split that hold more bytes; zero: never.
+    pub(crate) fn with_stores_that_split(count: u64, region_split_bytes: u64) -> Cluster {
         let mut cluster = Cluster::empty();
+        cluster.region_split_bytes = region_split_bytes;
         for id in (1_000..1_000 + count).map(StoreId) {
             cluster.start(id, MemDisk::new());
         }
@@ -177,6 +191,7 @@ impl Cluster {
             log_lag_entries_max: 50,
             flush_bytes: 1,
             memory_limit_bytes: LEDGER_BYTES,
+            region_split_bytes: self.region_split_bytes,
             ..Config::default()
         };
         let ports = Ports {
@@ -246,6 +261,7 @@ impl Cluster {
             stalled: None,
             hanging: BTreeSet::new(),
             is_forgetful: false,
+            region_split_bytes: 0,
             sent: Vec::new(),
             placement: Arc::default(),
         }
@@ -591,6 +607,22 @@ impl Cluster {
             leader_store: leader,
             children: vec![child],
         })
+    }
+
+    pub(crate) fn find_split_keys(
+        &mut self,
+        to: StoreId,
+        region_id: RegionId,
+        wish: SplitKeysWish,
+    ) -> Result<SplitKeys> {
+        let (pending, responder) = pending();
+        self.stores[&to].store.find_split_keys(region_id, wish, responder);
+        self.finish(pending)
+    }
+
+    /// The splits that stores wanted since this was asked last.
+    pub(crate) fn take_wishes(&self) -> Vec<SplitWish> {
+        std::mem::take(&mut *self.placement.wishes.lock().expect("no test panics here"))
     }
 
     /// The ranges of the regions on a store, but for the placement group, in order of their keys.

@@ -196,9 +196,12 @@ impl Agent {
         if is_running {
             return;
         }
-        let Some(request) = self.name_split(now, settle_keys(request, self.settings.key_mode)) else {
+        let Some(local) = locals.find_by_id(request.region_id) else { return };
+        let request = settle_keys(request, self.settings.key_mode, &local.region);
+        if request.keys.is_empty() {
             return;
-        };
+        }
+        let Some(request) = self.name_split(now, request) else { return };
         self.begin_split(now, request, None, locals);
     }
 
@@ -490,12 +493,15 @@ fn check_wish(request: &SplitRequest, key_mode: KeyMode) -> Result<()> {
     }
 }
 
-/// Keys that nobody chose, as boundaries.
-fn settle_keys(request: SplitRequest, key_mode: KeyMode) -> SplitRequest {
-    if key_mode == KeyMode::Raw {
-        return request;
-    }
-    let mut keys: Vec<Bytes> = request.keys.iter().filter_map(|key| memcomparable::round_down(key)).collect();
+/// Keys that nobody chose, as boundaries: what is stored of one key goes with that key, and a boundary that would leave a
+/// part empty is none.
+fn settle_keys(request: SplitRequest, key_mode: KeyMode, region: &Region) -> SplitRequest {
+    let settle = |key: &Bytes| match key_mode {
+        KeyMode::Raw => Some(key.clone()),
+        KeyMode::Txn | KeyMode::Keyspaces => memcomparable::round_down(key),
+    };
+    let is_inside = |key: &Bytes| key > &region.range.start_key && region.range.contains_key(key);
+    let mut keys: Vec<Bytes> = request.keys.iter().filter_map(settle).filter(is_inside).collect();
     keys.dedup();
     SplitRequest { keys, ..request }
 }
