@@ -61,6 +61,8 @@ pub struct Totals {
     pub repeats: u64,
     /// Regions with keys at the end.
     pub regions: u64,
+    /// Of these, regions that stores had made because others were too large.
+    pub own_regions: u64,
     /// Regions that came back to a store that they had left, under a new peer id.
     pub returns: u64,
     /// Snapshots that were received whole.
@@ -154,6 +156,8 @@ fn draw_config(rng: &mut Rng) -> store::Config {
         sleep_after: rng.skewed(Duration::from_millis(20), Duration::from_secs(3)),
         // From one that a few writes fill to one that nothing fills.
         memory_limit_bytes: rng.pick(&[4 << 10, 8 << 10, 64 << 10, 64 << 20]),
+        // In some runs regions are split by themselves, down to their last key in a few.
+        region_split_bytes: if rng.happens(300) { rng.between(40, 1 << 10) } else { 0 },
         ..store::Config::default()
     }
 }
@@ -255,6 +259,7 @@ impl Run {
             splits: self.operator.split_count(),
             repeats: self.operator.repeat_count(),
             regions: self.world.client_regions().len() as u64,
+            own_regions: self.operator.own_region_count(&self.world),
             returns: self.checks.return_count(),
             snapshots: counters.snapshots,
             elections: self.checks.election_count(),
@@ -270,7 +275,7 @@ impl Run {
 
 impl Totals {
     /// The names of the columns of [`Totals`]' display.
-    pub const HEADER: &str = "   time    steps    ops     ok faults crash power pause  part trans moves split again  regs retur  snap elect sleep  wake    ts  stop";
+    pub const HEADER: &str = "   time    steps    ops     ok faults crash power pause  part trans moves split again  regs   own retur  snap elect sleep  wake    ts  stop";
 
     /// Adds another run's.
     pub fn add(&mut self, other: &Totals) {
@@ -288,6 +293,7 @@ impl Totals {
         self.splits += other.splits;
         self.repeats += other.repeats;
         self.regions += other.regions;
+        self.own_regions += other.own_regions;
         self.returns += other.returns;
         self.snapshots += other.snapshots;
         self.elections += other.elections;
@@ -306,7 +312,7 @@ impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:6.1}s {:8} {:6} {:6} {:6} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5}",
+            "{:6.1}s {:8} {:6} {:6} {:6} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5}",
             self.time.as_secs_f64(),
             self.steps,
             self.operations,
@@ -321,6 +327,7 @@ impl fmt::Display for Totals {
             self.splits,
             self.repeats,
             self.regions,
+            self.own_regions,
             self.returns,
             self.snapshots,
             self.elections,

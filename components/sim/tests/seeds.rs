@@ -32,6 +32,7 @@ fn a_hundred_seeds_hold() {
     assert!(totals.splits > 0);
     assert!(totals.repeats > 0);
     assert!(totals.regions > 400, "some runs begin with many regions");
+    assert!(totals.own_regions > 0);
     assert!(totals.returns > 0);
     assert!(totals.snapshots > 0);
     assert!(totals.sleeps > 0);

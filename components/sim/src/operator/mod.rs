@@ -96,6 +96,11 @@ impl Operator {
         self.splits.repeat_count
     }
 
+    /// Regions that no operator has asked for.
+    pub fn own_region_count(&self, world: &World) -> u64 {
+        self.splits.own_count(&world.client_regions())
+    }
+
     /// What was answered of splits holds, now that the cluster is at rest.
     pub fn check_splits(&self, world: &World) -> Result<(), Violation> {
         self.splits.check(&world.client_regions())

@@ -291,6 +291,14 @@ impl Splits {
         Bytes::from([&of_client[..], format!("-{behind:03}").as_bytes()].concat())
     }
 
+    /// Regions that no split made for which an operator has asked.
+    pub(super) fn own_count(&self, regions: &[RegionId]) -> u64 {
+        let is_asked = |id: &RegionId| {
+            self.asked.iter().any(|asked| asked.split.children.iter().any(|child| child.region_id == *id))
+        };
+        regions.iter().filter(|id| **id != RegionId::FIRST && !is_asked(id)).count() as u64
+    }
+
     /// What was answered holds: the children of a split that was done are there, and no others.
     pub(super) fn check(&self, regions: &[RegionId]) -> Result<(), Violation> {
         for asked in &self.asked {
