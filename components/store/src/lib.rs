@@ -13,7 +13,7 @@
 //!   │ apply workers          ├─────────────▶│ read       │ lease, or read index
 //!   │ one batch a round      │              │ workers    │
 //!   └────────────────────────┘              └────────────┘
-//!   beside them: liveness (beats), snapshot (sends, receives), upkeep (flush, free space)
+//!   beside them: liveness (beats), snapshot (sends, receives), upkeep (flush, free space), sizer (counts regions)
 //! ```
 //!
 //! It must not know how many threads there are, nor that gRPC, RocksDB or tokio's runtime exist: ports carry all that.
