@@ -14,7 +14,7 @@ use crate::{
     liveness::{LivenessMail, Unreachable},
     message::{
         AdminRequest, Admitted, Proposal, RaftEnvelope, RaftMail, ReadMail, ReadRequest, Responder,
-        SnapshotMail, SplitKeys, SplitKeysWish, StoreMessage,
+        SnapshotChunk, SnapshotMail, SnapshotMessage, SplitKeys, SplitKeysWish, StoreMessage,
     },
     meta::Meta,
     ports::PlacementClient,
@@ -99,6 +99,7 @@ impl Store {
             match message {
                 StoreMessage::Raft(envelope) => envelopes.extend(self.take_in(envelope)),
                 StoreMessage::Beat(beat) => router.liveness.send(LivenessMail::Beat { from, beat }),
+                StoreMessage::Snapshot(SnapshotMessage::Chunk(chunk)) => self.take_chunk(from, chunk),
                 StoreMessage::Snapshot(message) => router.snapshot.send(SnapshotMail::Message(from, message)),
                 StoreMessage::Membership(message) => {
                     router.send_raft(message.region_id(), RaftMail::Membership(from, message));
@@ -111,6 +112,16 @@ impl Store {
             if !group.is_empty() {
                 router.raft[at].send(RaftMail::Messages(group));
             }
+        }
+    }
+
+    /// Reserves room for a part of a snapshot. One for which there is none comes again.
+    fn take_chunk(&self, from: StoreId, chunk: SnapshotChunk) {
+        match self.inner.ledger.reserve(Account::SnapshotsReceived, chunk.size_bytes()) {
+            Some(reservation) => {
+                self.inner.router.snapshot.send(SnapshotMail::Chunk(from, chunk, reservation));
+            }
+            None => metrics::counter!(telemetry::names::SNAPSHOT_CHUNKS_IGNORED).increment(1),
         }
     }
 

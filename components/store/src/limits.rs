@@ -45,8 +45,17 @@ pub(crate) const LEASE_WALL_GAIN_MAX_MS: u64 = 50;
 /// Bytes of one snapshot chunk: large enough to amortise a frame, small enough not to delay others in its lane.
 pub(crate) const SNAPSHOT_CHUNK_BYTES: usize = 512 << 10;
 
+/// A chunk takes no more than this part of the ledger's limit.
+pub(crate) const SNAPSHOT_LEDGER_PART: u64 = 64;
+
 /// Chunks of one transfer that may be under way.
-pub(crate) const SNAPSHOT_WINDOW_CHUNKS: u64 = 8;
+pub(crate) const SNAPSHOT_WINDOW_CHUNKS: usize = 8;
+
+/// A chunk, or an offer, that is not answered for this long is sent once more.
+pub(crate) const SNAPSHOT_RESEND_AFTER: Duration = Duration::from_secs(1);
+
+/// Bytes of snapshots that a store sends in a second: a fast disk's or network's share, not all of it.
+pub(crate) const SNAPSHOT_BYTES_PER_SECOND: u64 = 256 << 20;
 
 /// A transfer that makes no progress for this long is given up.
 pub(crate) const SNAPSHOT_STALL_MAX: Duration = Duration::from_secs(10);

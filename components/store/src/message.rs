@@ -536,8 +536,8 @@ pub(crate) enum SnapshotMail {
     },
     /// From another store.
     Message(StoreId, SnapshotMessage),
-    /// Messages to a store could not be delivered.
-    StoreUnreachable(StoreId),
+    /// A part of a snapshot, for which there is room.
+    Chunk(StoreId, SnapshotChunk, Reservation),
     /// A received snapshot was put in place, or refused by its peer: its files are not needed any more.
     Finished {
         /// Its staged files.

@@ -95,7 +95,6 @@ impl Router {
     /// Messages to `store` cannot be delivered.
     pub(crate) fn on_unreachable(&self, store: StoreId) {
         self.broadcast_raft(|| RaftMail::StoreUnreachable(store));
-        self.snapshot.send(SnapshotMail::StoreUnreachable(store));
     }
 
     /// Groups `items` by worker and hands each group over with one send.

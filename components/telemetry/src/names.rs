@@ -81,6 +81,7 @@ metrics! {
     SNAPSHOTS_SENT = "sheaf_snapshots_sent_total", Counter, [], "Snapshots sent whole.";
     SNAPSHOTS_RECEIVED = "sheaf_snapshots_received_total", Counter, [], "Snapshots received whole.";
     SNAPSHOTS_FAILED = "sheaf_snapshots_failed_total", Counter, ["side"], "Snapshot transfers given up, by the side that gave up.";
+    SNAPSHOT_CHUNKS_IGNORED = "sheaf_snapshot_chunks_ignored_total", Counter, [], "Chunks of snapshots that came twice, out of order, damaged, or found no room.";
     SNAPSHOT_SENT_BYTES = "sheaf_snapshot_sent_bytes_total", Counter, [], "Bytes of snapshot data sent.";
     SNAPSHOT_RECEIVED_BYTES = "sheaf_snapshot_received_bytes_total", Counter, [], "Bytes of snapshot data received.";
 

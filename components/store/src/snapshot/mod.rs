@@ -10,6 +10,7 @@
 //!   ◀──────────────────── Ack(Done)
 //! ```
 
+mod rate;
 mod receive;
 mod send;
 
@@ -18,8 +19,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use actor::{Now, Worker};
 use types::{Instant, StoreId};
 
-use self::{receive::Receiving, send::Sending};
+use self::{rate::Rate, receive::Receiving, send::Sending};
 use crate::{
+    limits::SNAPSHOT_BYTES_PER_SECOND,
     message::{SnapshotMail, SnapshotMessage, StoreMessage},
     outbox::Outbox,
     ports::Lane,
@@ -37,6 +39,8 @@ pub(crate) struct SnapshotWorker {
     receiving: BTreeMap<(StoreId, u64), Receiving>,
     /// The last transfers that were begun from other stores, so that none is begun twice.
     begun: std::collections::VecDeque<(StoreId, u64)>,
+    /// How fast chunks may leave.
+    rate: Rate,
     outbox: Outbox,
 }
 
@@ -50,6 +54,7 @@ impl SnapshotWorker {
             queued: std::collections::VecDeque::new(),
             receiving: BTreeMap::new(),
             begun: std::collections::VecDeque::new(),
+            rate: Rate::new(SNAPSHOT_BYTES_PER_SECOND),
             outbox: Outbox::default(),
         }
     }
@@ -63,21 +68,9 @@ impl SnapshotWorker {
                 self.on_header(now, from, *header)
             }
             SnapshotMail::Message(from, SnapshotMessage::Chunk(chunk)) => self.on_chunk(now, from, chunk),
+            SnapshotMail::Chunk(from, chunk, _reservation) => self.on_chunk(now, from, chunk),
             SnapshotMail::Message(from, SnapshotMessage::Ack(ack)) => self.on_ack(now, from, ack),
-            SnapshotMail::StoreUnreachable(store) => self.on_unreachable(store),
             SnapshotMail::Finished { files } => self.delete_files(&files),
-        }
-    }
-
-    fn on_unreachable(&mut self, store: StoreId) {
-        let lost: Vec<_> = self
-            .sending
-            .iter()
-            .filter(|(_, sending)| sending.to_store() == store)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in lost {
-            self.fail(id, "the receiving store cannot be reached");
         }
     }
 
@@ -101,6 +94,7 @@ impl Worker for SnapshotWorker {
             self.on_mail(now, mail);
         }
         self.expire(now);
+        self.resend(now);
         self.start_queued(now);
         self.pump(now);
         self.outbox.send(&*self.shared.transport);
@@ -109,6 +103,6 @@ impl Worker for SnapshotWorker {
     fn deadline(&self) -> Option<Instant> {
         let sending = self.sending.values().map(Sending::deadline);
         let receiving = self.receiving.values().map(Receiving::deadline);
-        sending.chain(receiving).min()
+        sending.chain(receiving).chain(self.rate.deadline()).min()
     }
 }

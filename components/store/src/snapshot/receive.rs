@@ -91,17 +91,12 @@ impl SnapshotWorker {
         let Some(receiving) = self.receiving.get_mut(&key) else {
             return self.ack(from, chunk.id, SnapshotStatus::Refused("no such transfer".to_owned()));
         };
-        if chunk.number < receiving.next_chunk {
-            return;
-        }
         let is_whole = chunk.checksum == SnapshotChunk::checksum_of(chunk.number, &chunk.pairs);
         if chunk.number != receiving.next_chunk || !is_whole {
-            self.give_up(key);
-            return self.ack(
-                from,
-                chunk.id,
-                SnapshotStatus::Refused("a chunk is missing or damaged".to_owned()),
-            );
+            // Staged already, or behind one that was lost; the sender goes on from here after a while.
+            metrics::counter!(telemetry::names::SNAPSHOT_CHUNKS_IGNORED).increment(1);
+            let next_chunk = receiving.next_chunk;
+            return self.ack(from, chunk.id, SnapshotStatus::Continue { next_chunk });
         }
         let file = receiving.file.clone();
         receiving.next_chunk += 1;

@@ -55,3 +55,30 @@ fn a_snapshot_waits_until_the_one_before_is_in_place() {
     assert_eq!(cluster.stored(THIRD, "a").as_deref(), Some(b"3".as_slice()));
     assert_eq!(cluster.stored(THIRD, "c").as_deref(), Some(b"later".as_slice()));
 }
+
+/// Chunks that a connection loses are sent again from the same engine snapshot; the transfer does not begin anew.
+#[test]
+fn a_transfer_goes_on_from_where_its_connection_broke() {
+    let mut cluster = Cluster::with_stores(3);
+    cluster.grow_to_three_voters();
+    cluster.cut(THIRD);
+    // What the test keeps of entries would stay in the sender's ledger.
+    cluster.is_forgetful = true;
+    cluster.sent.clear();
+    let value = "v".repeat(2_048);
+    for number in 0..300 {
+        assert_eq!(cluster.put(FIRST, &format!("key-{number:03}"), &value), Ok(Outcome::Done));
+    }
+    cluster.advance(Duration::from_secs(1));
+    cluster.is_forgetful = false;
+    cluster.lose(|_, _, message| {
+        matches!(message, StoreMessage::Snapshot(SnapshotMessage::Chunk(chunk)) if [5, 6, 9].contains(&chunk.number))
+    });
+    cluster.heal(THIRD);
+    cluster.advance(Duration::from_millis(900));
+    assert_eq!(cluster.stored(THIRD, "key-299"), None, "chunk 5 is lost");
+    cluster.lose_nothing();
+    cluster.advance(Duration::from_secs(4));
+    assert_eq!(cluster.stored(THIRD, "key-299").as_deref(), Some(value.as_bytes()));
+    assert_eq!(header_count(&cluster), 1, "it is one transfer");
+}
