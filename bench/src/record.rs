@@ -368,7 +368,9 @@ mod tests {
             recorder.on_ended(Ended { part, ..end(at, at, at, fate) });
         }
         let gaps = recorder.longest_gaps();
-        assert_eq!((gaps.count(), gaps.max()), (2, 30 * MILLI));
+        assert_eq!(gaps.count(), 2);
+        // Three digits are kept.
+        assert!((30 * MILLI..31 * MILLI).contains(&gaps.max()), "{:?}", gaps.max());
         // One that has no success any more counts until the last one of the others.
         recorder.on_ended(Ended { part: 0, ..end(90, 90, 90, done) });
         let gaps = recorder.longest_gaps();
