@@ -4,7 +4,8 @@
     clippy::print_stdout,
     reason = "I/O shell: real processes, real time"
 )]
-//! Stock clients in other languages, unmodified, while leaders are moved and killed. `make clients` installs them.
+//! Stock clients in other languages, unmodified, while regions split and leaders are moved and killed. `make clients`
+//! installs them.
 
 use std::{path::PathBuf, process::Stdio, time::Duration};
 
@@ -84,22 +85,32 @@ async fn transfer_leader(cluster: &Cluster) -> Result<()> {
     .await
 }
 
-async fn work_through_failures(words: &[String]) -> Result<()> {
+/// The program scans the thousand keys `PREFIX/span-NNNN` all the while.
+async fn work_through_failures(words: &[String], prefix: &str) -> Result<()> {
     let mut cluster = Cluster::start(Options::default()).await?;
     let mut program = Program::start(words, cluster.addresses())?;
     program.go_on().await?;
-    for _ in 0..2 {
+    for round in 0..2 {
         transfer_leader(&cluster).await?;
+        split(&cluster, prefix, round).await?;
         program.go_on().await?;
     }
-    for _ in 0..2 {
+    for round in 2..4 {
         let leader = cluster.leader().await?;
         cluster.kill(leader)?;
+        split(&cluster, prefix, round).await?;
         program.go_on().await?;
         cluster.spawn(leader)?;
         program.go_on().await?;
     }
     program.finish().await
+}
+
+/// Ten regions more, among the keys that are scanned and those that are written.
+async fn split(cluster: &Cluster, prefix: &str, round: usize) -> Result<()> {
+    let scanned = (0..8).map(|at| format!("{prefix}/span-{:04}", 120 * at + 20 * round + 10));
+    let written = [format!("{prefix}/load-{round}-"), format!("{prefix}/load-{round}-1")];
+    cluster.split_at(&scanned.chain(written).collect::<Vec<_>>()).await
 }
 
 fn installed(name: &str) -> Result<String> {
@@ -116,15 +127,15 @@ fn python(script: &str) -> Result<Vec<String>> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn client_go() -> Result<()> {
-    work_through_failures(&[installed("go-client")?]).await
+    work_through_failures(&[installed("go-client")?], "go").await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn python_tikv_client() -> Result<()> {
-    work_through_failures(&python("tikv_client_0_0_4.py")?).await
+    work_through_failures(&python("tikv_client_0_0_4.py")?, "py").await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn python_tikv_python() -> Result<()> {
-    work_through_failures(&python("tikv_python_0_1_1.py")?).await
+    work_through_failures(&python("tikv_python_0_1_1.py")?, "tp").await
 }

@@ -1,7 +1,8 @@
 // The stock Go client, unmodified, against real stores.
 //
 // Arguments: addresses of stores. It tries every raw call, and writes until a line comes on standard input, with a line
-// for each hundred writes; meanwhile the test moves and kills leaders. Then everything that was acknowledged must be there.
+// for each hundred writes, and scans without pause; meanwhile the test splits regions, moves leaders and kills them. Every
+// scan must give each key once and in order, and in the end everything that was acknowledged must be there.
 package main
 
 import (
@@ -131,9 +132,28 @@ func swaps(ctx context.Context, client *rawkv.Client) {
 
 func load(ctx context.Context, client *rawkv.Client) {
 	var stopped atomic.Bool
-	var done, failed atomic.Int64
+	var done, failed, scanned, notScanned atomic.Int64
 	acknowledged := make([][]string, writers)
 	var group sync.WaitGroup
+	var spanned [][]byte
+	for at := 0; at < 1000; at++ {
+		spanned = append(spanned, []byte(fmt.Sprintf("go/span-%04d", at)))
+	}
+	check(client.BatchPut(ctx, spanned, spanned))
+	group.Add(1)
+	go func() {
+		defer group.Done()
+		for !stopped.Load() {
+			keys, values, err := client.Scan(ctx, []byte("go/span-"), []byte("go/span-~"), 10240)
+			if err != nil {
+				notScanned.Add(1)
+				continue
+			}
+			same(keys, spanned)
+			same(values, spanned)
+			scanned.Add(1)
+		}
+	}()
 	for writer := 0; writer < writers; writer++ {
 		group.Add(1)
 		go func(writer int) {
@@ -171,7 +191,9 @@ func load(ctx context.Context, client *rawkv.Client) {
 		}
 	}
 	expect(total > 0, "nothing was written")
-	fmt.Printf("end: %d acknowledged, %d failed\n", total, failed.Load())
+	expect(scanned.Load() > 0, "nothing was scanned")
+	fmt.Printf("end: %d acknowledged, %d failed, %d scans, %d failed\n",
+		total, failed.Load(), scanned.Load(), notScanned.Load())
 }
 
 func same(got, wanted [][]byte) {

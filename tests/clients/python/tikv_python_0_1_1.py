@@ -1,7 +1,8 @@
 """PyPI's `tikv-python`, unmodified, against real stores.
 
 Arguments: addresses of stores. It tries every call, and writes until a line comes on standard input, with a line
-for each hundred writes; meanwhile the test moves and kills leaders. Then everything that was acknowledged must be there.
+for each hundred writes, and scans without pause; meanwhile the test splits regions, moves leaders and kills them. Every scan
+must give each key once and in order, and in the end everything that was acknowledged must be there.
 """
 
 import sys
@@ -53,7 +54,18 @@ def swaps(endpoints):
 
 def load(client):
     stopped = threading.Event()
-    acknowledged, failures = [], []
+    acknowledged, failures, scans, failed_scans = [], [], [], []
+    spanned = [b"tp/span-%04d" % at for at in range(1000)]
+    client.put_many({key: key for key in spanned})
+
+    def scan():
+        while not stopped.is_set():
+            try:
+                found = list(client.scan_keys(b"tp/span-", b"tp/span-~"))
+            except tikv.TiKVError as error:
+                failed_scans.append(error)
+                continue
+            scans.append(found == spanned)
 
     def write(writer):
         at = 0
@@ -68,19 +80,21 @@ def load(client):
             except tikv.TiKVError as error:
                 failures.append(error)
 
-    writers = [threading.Thread(target=write, args=(writer,)) for writer in range(4)]
-    for writer in writers:
-        writer.start()
+    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(4)]
+    threads.append(threading.Thread(target=scan))
+    for thread in threads:
+        thread.start()
     line = sys.stdin.readline()
     stopped.set()
-    for writer in writers:
-        writer.join()
+    for thread in threads:
+        thread.join()
     assert line, "the test is gone"
     for at in range(0, len(acknowledged), 500):
         keys = acknowledged[at : at + 500]
         assert client.get_many(keys) == {key: key for key in keys}
     assert acknowledged, "nothing was written"
-    print("end:", len(acknowledged), "acknowledged,", len(failures), "failed")
+    assert scans and all(scans), f"{scans.count(False)} of {len(scans)} scans are wrong"
+    print("end:", len(acknowledged), "acknowledged,", len(failures), "failed,", len(scans), "scans,", len(failed_scans), "failed")
 
 
 with tikv.RawClient(sys.argv[1:]) as client:
