@@ -8,7 +8,7 @@
 //! the old one stopped.
 
 use raft::confchange::Changer;
-use types::{ConfigurationChange, Epoch, Instant, Peer as PeerIdentity, PeerId, PeerRole};
+use types::{ConfigurationChange, Epoch, Index, Instant, Peer as PeerIdentity, PeerId, PeerRole};
 
 use super::Peer;
 use crate::{
@@ -148,11 +148,13 @@ impl Peer {
         }
         let status = self.group.status();
         let commit_index = self.group.commit_index();
-        // Who has everything and is silent could not help to commit the joint entry.
+        // Who has everything and is silent could not help to commit the joint entry. Who has acknowledged nothing in this
+        // term may have no data at all, however short the log is, and may never have been heard.
         let has_caught_up = |id: PeerId| {
             let of_id = status.peers.iter().find(|peer| peer.id == id);
             of_id.is_some_and(|peer| {
-                commit_index.since(peer.match_index) <= CAUGHT_UP_ENTRIES
+                peer.match_index > Index(0)
+                    && commit_index.since(peer.match_index) <= CAUGHT_UP_ENTRIES
                     && now.since(peer.heard_at) <= SILENT_AFTER
             })
         };

@@ -56,6 +56,53 @@ fn new_peers_start_by_snapshot_and_then_vote() {
     }
 }
 
+/// The log of a young region is short, and that says nothing about its data: whoever has none of it is not counted on.
+#[test]
+fn a_peer_that_has_no_data_yet_does_not_become_a_voter() {
+    let mut cluster = Cluster::with_stores(3);
+    assert_eq!(cluster.put(FIRST, "a", "1"), Ok(Outcome::Done));
+    let third = StoreId(1_002);
+    // It is heard, and gets no snapshot.
+    cluster.lose(move |_, to, message| to == third && matches!(message, StoreMessage::Snapshot(_)));
+    let peer = |id: u64, store: u64| Peer { id: PeerId(id), store_id: StoreId(store), role: PeerRole::Voter };
+    let first = cluster.region(FIRST).peers[0];
+    let peers = vec![first, peer(2_001, 1_001), peer(2_002, 1_002)];
+    let action = AdminAction::SetPeers { peers: peers.clone(), change_id: 1 };
+    assert_eq!(cluster.admin(FIRST, action), Ok(()));
+    cluster.advance(Duration::from_secs(3));
+    let role = |cluster: &Cluster| cluster.region(FIRST).find_peer_on(third).map(|peer| peer.role);
+    assert_eq!(role(&cluster), Some(PeerRole::Learner));
+    cluster.lose_nothing();
+    cluster.advance(Duration::from_secs(3));
+    assert_eq!(cluster.region(FIRST).peers, peers);
+    assert_eq!(cluster.stored(third, "a").as_deref(), Some(b"1".as_slice()));
+}
+
+/// Nor does one whose store was never heard: that it was added a moment ago says nothing about it. A joint entry could
+/// not be committed without it.
+#[test]
+fn a_peer_that_was_never_heard_does_not_become_a_voter() {
+    let mut cluster = Cluster::with_stores(3);
+    cluster.cut(StoreId(1_002));
+    let peers = [cluster.region(FIRST).peers.clone(), voters(&[2_002])].concat();
+    let action = AdminAction::SetPeers { peers: peers.clone(), change_id: 1 };
+    assert_eq!(cluster.admin(FIRST, action), Ok(()));
+    for _ in 0..20 {
+        let put = cluster.start_put(FIRST, "a", "1");
+        cluster.advance(Duration::from_millis(50));
+        let answer = put.lock().expect("no test panics here").take();
+        assert_eq!(answer, Some(Ok(Outcome::Done)), "the region goes on meanwhile");
+    }
+    cluster.heal(StoreId(1_002));
+    cluster.advance(Duration::from_secs(3));
+    assert_eq!(cluster.region(FIRST).peers, peers);
+}
+
+fn voters(ids: &[u64]) -> Vec<Peer> {
+    let peer = |id: &u64| Peer { id: PeerId(*id), store_id: StoreId(*id - 1_000), role: PeerRole::Voter };
+    ids.iter().map(peer).collect()
+}
+
 #[test]
 fn gets_of_a_hot_key_append_nothing_and_send_nothing() {
     let mut cluster = Cluster::with_stores(3);
