@@ -89,7 +89,8 @@ fn sorted(peers: impl Iterator<Item = PeerIdentity>) -> Vec<PeerIdentity> {
 }
 
 impl Peer {
-    /// Takes on a goal. The same change again is the same; another one waits until this one is done.
+    /// Takes on a goal. The same change again is the same, unless it has another goal by now (who gives a change up wants
+    /// the region to stay as it is); another one waits until this one is done.
     pub(super) fn start_change(
         &mut self,
         now: Instant,
@@ -101,11 +102,13 @@ impl Peer {
             if running.change_id != change_id {
                 return Err(self.changing_peers(running));
             }
-            // The epoch moves with each of its steps.
-            return Ok(());
+            if running.goal == goal {
+                // The epoch moves with each of its steps.
+                return Ok(());
+            }
         }
-        if let (Some(epoch), Some(region)) = (epoch, self.region())
-            && epoch != region.epoch
+        if let Some(region) = self.region()
+            && (epoch.is_some_and(|epoch| epoch != region.epoch) || self.lets_go_of_any(&goal))
         {
             // Whoever made this goal saw other peers: it might bring one back that was removed since.
             return Err(Error::EpochNotMatch { current: vec![region.clone()] });
@@ -122,6 +125,15 @@ impl Peer {
         self.change = Some(PeersChange { goal, change_id });
         self.drive_change(now);
         Ok(())
+    }
+
+    /// Whether the last configuration in the log, applied or not, lacks one of these peers that the applied one has.
+    fn lets_go_of_any(&self, peers: &[PeerIdentity]) -> bool {
+        let (Some(region), Some((_, last))) = (self.region(), self.group.configurations().last()) else {
+            return false;
+        };
+        let is_in_last = |id: PeerId| last.peers.iter().any(|peer| peer.id == id);
+        peers.iter().any(|peer| region.find_peer(peer.id).is_some() && !is_in_last(peer.id))
     }
 
     /// Refuses another change while the peers are being changed.

@@ -103,6 +103,62 @@ fn voters(ids: &[u64]) -> Vec<Peer> {
     ids.iter().map(peer).collect()
 }
 
+/// Who gave a change up says so under its name: the region stays as it is, and may then be changed in another way.
+#[test]
+fn a_change_that_is_given_up_stops() {
+    let mut cluster = Cluster::with_stores(3);
+    let first = cluster.region(FIRST).peers.clone();
+    let third = StoreId(1_002);
+    cluster.cut(third);
+    let peers = [first.clone(), voters(&[2_001, 2_002])].concat();
+    let action = AdminAction::SetPeers { peers, change_id: 1 };
+    assert_eq!(cluster.admin(FIRST, action.clone()), Ok(()));
+    cluster.advance(Duration::from_secs(1));
+    let is_learner = |cluster: &Cluster| {
+        cluster.region(FIRST).find_peer_on(third).is_some_and(|peer| peer.role == PeerRole::Learner)
+    };
+    assert!(is_learner(&cluster), "it waits for the third store");
+    let others = AdminAction::SetPeers { peers: first.clone(), change_id: 2 };
+    let refused = cluster.try_admin(FIRST, others.clone());
+    assert!(matches!(refused, Err(Error::Changing { change_id: 1, .. })), "{refused:?}");
+    // The same once more changes nothing.
+    assert_eq!(cluster.admin(FIRST, action), Ok(()));
+    let as_it_is = AdminAction::SetPeers { peers: cluster.region(FIRST).peers.clone(), change_id: 1 };
+    assert_eq!(cluster.admin(FIRST, as_it_is), Ok(()));
+    cluster.heal(third);
+    cluster.advance(Duration::from_secs(1));
+    assert!(is_learner(&cluster), "nobody wants it to vote any more");
+    assert_eq!(cluster.admin(FIRST, others), Ok(()));
+    cluster.advance(Duration::from_secs(1));
+    assert_eq!(cluster.region(FIRST).peers, first);
+}
+
+/// A peer that the log lets go is not called back by somebody who has not heard of it: its id is dead.
+#[test]
+fn a_peer_whose_removal_is_under_way_is_not_added_again() {
+    let mut cluster = Cluster::with_stores(3);
+    let first = cluster.region(FIRST).peers.clone();
+    let third = Peer { role: PeerRole::Learner, ..voters(&[2_002])[0] };
+    let with_third = [first.clone(), voters(&[2_001]), vec![third]].concat();
+    assert_eq!(
+        cluster.admin(FIRST, AdminAction::SetPeers { peers: with_third.clone(), change_id: 1 }),
+        Ok(())
+    );
+    cluster.advance(Duration::from_secs(2));
+    assert_eq!(cluster.region(FIRST).peers, with_third);
+    cluster.hang(FIRST, "apply-0");
+    let without_third = [first, voters(&[2_001])].concat();
+    let change = AdminAction::SetPeers { peers: without_third.clone(), change_id: 2 };
+    assert_eq!(cluster.admin(FIRST, change), Ok(()));
+    cluster.advance(Duration::from_millis(100));
+    let as_it_was = AdminAction::SetPeers { peers: with_third, change_id: 2 };
+    let refused = cluster.try_admin(FIRST, as_it_was);
+    assert!(matches!(refused, Err(Error::EpochNotMatch { .. })), "{refused:?}");
+    cluster.resume(FIRST, "apply-0");
+    cluster.advance(Duration::from_secs(1));
+    assert_eq!(cluster.region(FIRST).peers, without_third);
+}
+
 #[test]
 fn gets_of_a_hot_key_append_nothing_and_send_nothing() {
     let mut cluster = Cluster::with_stores(3);
