@@ -114,6 +114,15 @@ impl RaftGroup {
         Ok(())
     }
 
+    /// Of a snapshot of which it could not be decided yet whether it is wanted, the local store has given up the data: it
+    /// must come again.
+    pub fn forget_parked_snapshots(&mut self) {
+        if self.outbox.peek().is_some_and(|queues| !queues.parked.is_empty()) {
+            let parked = &mut self.outbox.queues().parked;
+            parked.retain(|message| !matches!(message.body, MessageBody::Snapshot { .. }));
+        }
+    }
+
     /// Steps again what could not be decided without the disk.
     pub(super) fn resume_parked(&mut self, now: Instant, reader: &mut dyn LogReader) {
         if self.outbox.peek().is_none_or(|queues| queues.parked.is_empty()) {

@@ -206,9 +206,11 @@ impl Peer {
         Some(SnapshotInstall { record, size: received.size })
     }
 
-    /// A snapshot that Raft did not want (it is behind the log, or from an old term): its data goes.
+    /// A snapshot that Raft did not want (it is behind the log, or from an old term), or of which it could not say so for
+    /// want of memory to read the log: its data goes, and Raft must not take it later, without.
     fn drop_refused_snapshot(&mut self, shared: &Shared, out: &mut RoundOutput) {
         if let Some(received) = self.received.take() {
+            self.group.forget_parked_snapshots();
             shared.meta.release(self.region_id);
             tracing::debug!(index = received.header.position.index.0, "received snapshot is not needed");
             out.snapshots.push(SnapshotMail::Finished { files: received.files });

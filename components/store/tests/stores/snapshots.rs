@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use store::{AdminAction, Lane, SnapshotMessage, StoreMessage};
+use store::{Account, AdminAction, Lane, SnapshotMessage, StoreMessage};
 use types::{Outcome, StoreId};
 
-use crate::{FIRST, cluster::Cluster};
+use crate::{
+    FIRST,
+    cluster::{Cluster, LEDGER_BYTES},
+};
 
 const SECOND: StoreId = StoreId(1_001);
 const THIRD: StoreId = StoreId(1_002);
@@ -81,4 +84,53 @@ fn a_transfer_goes_on_from_where_its_connection_broke() {
     cluster.advance(Duration::from_secs(4));
     assert_eq!(cluster.stored(THIRD, "key-299").as_deref(), Some(value.as_bytes()));
     assert_eq!(header_count(&cluster), 1, "it is one transfer");
+}
+
+/// Whether a snapshot is wanted may only be told when the log has been read back, for which there is no room at the
+/// moment. Until then its data stays: it must not be taken without.
+#[test]
+fn a_snapshot_whose_log_cannot_be_read_yet_keeps_its_data() {
+    let mut cluster = Cluster::with_stores(3);
+    cluster.is_forgetful = true;
+    cluster.sent.clear();
+    cluster.grow_to_three_voters();
+    let target = cluster.region(FIRST).find_peer_on(THIRD).expect("a peer lives there");
+    assert_eq!(cluster.admin(FIRST, AdminAction::TransferLeader(target.id)), Ok(()));
+    cluster.advance(Duration::from_millis(300));
+    // What the third store has at its log's end is never committed, and reaches further than the snapshot.
+    cluster.cut(THIRD);
+    for number in 0..400 {
+        drop(cluster.start_put(THIRD, "a", &format!("never {number:0100}")));
+    }
+    cluster.advance(Duration::from_secs(3));
+    let leader = cluster.leader(types::RegionId::FIRST).expect("the others have one");
+    put_many(&mut cluster, leader);
+    // Where memory is short, entries leave it as soon as they are durable.
+    let ledger = cluster.ledger(THIRD);
+    let tight = ledger.reserve(Account::Control, usize::try_from(LEDGER_BYTES / 4).expect("it is small") + 1);
+    assert!(tight.is_some());
+    cluster.hang(THIRD, "snapshot");
+    cluster.heal(THIRD);
+    cluster.advance(Duration::from_millis(500));
+    cluster.hang(THIRD, "raft-0");
+    cluster.resume(THIRD, "snapshot");
+    cluster.settle();
+    let all = ledger.reserve(Account::Control, ledger_room(&ledger));
+    assert!(all.is_some());
+    cluster.resume(THIRD, "raft-0");
+    cluster.settle();
+    drop((all, tight));
+    cluster.advance(Duration::from_secs(3));
+    assert_eq!(cluster.put(leader, "d", "1"), Ok(Outcome::Done));
+    cluster.advance(Duration::from_secs(1));
+    cluster.restart(THIRD);
+    cluster.advance(Duration::from_secs(2));
+    for (key, expected) in [("a", "later"), ("c", "later"), ("d", "1")] {
+        assert_eq!(cluster.stored(THIRD, key).as_deref(), Some(expected.as_bytes()));
+    }
+}
+
+/// What the store may still reserve to read entries back.
+fn ledger_room(ledger: &store::Ledger) -> usize {
+    usize::try_from(LEDGER_BYTES / 8 * 7 - ledger.reserved_bytes()).expect("it is small")
 }
