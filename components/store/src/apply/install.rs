@@ -51,6 +51,10 @@ impl ApplyWorker {
         let Some(applier) = self.regions.get_mut(&parent).filter(|applier| applier.is_paused()) else {
             return;
         };
+        if children.iter().any(|child| child.is_dropped) {
+            // Keys go, of which reads in the parent's old range may still be answered: they see that.
+            applier.view.update(|view| view.installing_to = position.index);
+        }
         let written = write_effect(&*self.shared.kv, &record, |_| LogPosition::default());
         if self.shared.or_fatal("split a region", written).is_none() {
             return;
@@ -107,7 +111,10 @@ impl ApplyWorker {
                 read.request.responder.reply(Err(Error::RegionNotFound(region_id)));
             }
         }
-        // Nobody finds the data before it goes.
+        // Nobody finds the data before it goes, and whoever has found it sees behind its engine snapshot that it was going.
+        if let Some(view) = self.shared.views.find(region_id) {
+            view.update(|state| state.region = None);
+        }
         self.shared.views.remove(region_id);
         let written = write_effect(&*self.shared.kv, &record, |_| LogPosition::default());
         if self.shared.or_fatal("end a peer", written).is_none() {

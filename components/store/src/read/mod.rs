@@ -3,6 +3,9 @@
 //! A lease read first waits until the commit index of its arrival is applied, then takes its engine snapshot, and only
 //! then checks, with a clock read of that moment, that the lease still holds: whatever another leader may have written
 //! by then, it cannot have been acknowledged before this read began.
+//!
+//! The data of a region is in no state at all while a snapshot is put in place, or the peer ends. A read is answered
+//! only if the region's view shows, before the engine snapshot and behind it, that nothing of the kind was under way.
 
 use std::sync::Arc;
 
@@ -24,7 +27,15 @@ use crate::{
 pub(crate) struct ReadWorker {
     shared: Arc<Shared>,
     /// Reads of the round whose data is applied: one engine snapshot serves them all.
-    ready: Vec<(ConfirmedRead, Arc<RegionView>)>,
+    ready: Vec<Ready>,
+}
+
+/// A read whose data is applied.
+struct Ready {
+    read: ConfirmedRead,
+    view: Arc<RegionView>,
+    /// The view's, before the engine snapshot was taken.
+    installing_to: Index,
 }
 
 /// Where a read of a client goes.
@@ -56,9 +67,9 @@ impl Worker for ReadWorker {
         let snapshot = self.shared.kv.snapshot();
         // 3. The proof is checked behind it, with a clock read of its own.
         let now = self.shared.clock.now();
-        for (read, view) in std::mem::take(&mut self.ready) {
+        for Ready { read, view, installing_to } in std::mem::take(&mut self.ready) {
             let state = view.read(Clone::clone);
-            match check_proof(&state, &read, now) {
+            match check_proof(&state, &read, installing_to, now) {
                 Ok(true) => {
                     let result = answer(&state, &read.request, now, &*snapshot);
                     count(read.proof);
@@ -91,27 +102,33 @@ impl ReadWorker {
         let route = view.update(|state| {
             check_peer(store_id, state.peer, &read.context)?;
             state.was_read = true;
-            find_route(state, &read.context, now)
+            find_route(state, &read.context, now).map(|route| (route, state.installing_to))
         });
+        let (route, installing_to) = match route {
+            Ok(found) => found,
+            Err(error) => return read.responder.reply(Err(error)),
+        };
         match route {
-            Ok(Route::Now(term)) => {
+            Route::Now(term) => {
                 let proof = ReadProof::Lease(term);
-                self.ready.push((ConfirmedRead { request: read, proof }, view));
+                self.ready.push(Ready { read: ConfirmedRead { request: read, proof }, view, installing_to });
             }
-            Ok(Route::Behind(index, term)) => {
+            Route::Behind(index, term) => {
                 let proof = ReadProof::Lease(term);
                 let read = Box::new(ConfirmedRead { request: read, proof });
                 self.shared.router.send_apply(region_id, ApplyMail::Await { region_id, index, read });
             }
-            Ok(Route::ReadIndex) => self.ask_quorum(read),
-            Err(error) => read.responder.reply(Err(error)),
+            Route::ReadIndex => self.ask_quorum(read),
         }
     }
 
     fn admit(&mut self, read: ConfirmedRead) {
         let region_id = read.request.context.region_id;
         match self.shared.views.find(region_id) {
-            Some(view) => self.ready.push((read, view)),
+            Some(view) => {
+                let installing_to = view.read(|state| state.installing_to);
+                self.ready.push(Ready { read, view, installing_to });
+            }
             None => read.request.responder.reply(Err(Error::RegionNotFound(region_id))),
         }
     }
@@ -152,8 +169,9 @@ fn valid_lease(state: &ViewState, now: Now) -> Option<LeaseView> {
 }
 
 /// Whether the read may be answered from a snapshot taken just before `now`; `false`: it needs a quorum after all.
-fn check_proof(state: &ViewState, read: &ConfirmedRead, now: Now) -> Result<bool> {
-    if state.is_installing() {
+/// `installing_to`: what the state said before that snapshot.
+fn check_proof(state: &ViewState, read: &ConfirmedRead, installing_to: Index, now: Now) -> Result<bool> {
+    if state.is_installing() || state.installing_to != installing_to {
         return Err(Error::ReadIndexNotReady(state.region_id));
     }
     let Some(region) = &state.region else { return Err(Error::NotInitialized(state.region_id)) };
@@ -226,6 +244,31 @@ mod tests {
     fn a_lease_of_another_term_does_not_count() {
         let state = ViewState { term: Term(4), ..leader() };
         assert!(valid_lease(&state, at(1, 1_001)).is_none());
+    }
+
+    fn confirmed() -> ConfirmedRead {
+        let context = RequestContext { region_id: RegionId(2), ..RequestContext::default() };
+        let query = types::Query::Get { key: bytes::Bytes::from_static(b"a") };
+        let responder = crate::message::Responder::new(drop);
+        ConfirmedRead { request: ReadRequest { context, query, responder }, proof: ReadProof::ReadIndex }
+    }
+
+    /// The engine snapshot may show it half done, however done it is when the view is looked at.
+    #[test]
+    fn a_snapshot_that_was_put_in_place_around_the_engine_snapshot_is_noticed() {
+        let region = types::Region {
+            id: RegionId(2),
+            range: types::KeyRange::ALL,
+            epoch: types::Epoch::FIRST,
+            peers: Vec::new(),
+        };
+        let state = ViewState { region: Some(Arc::new(region)), installing_to: Index(7), ..leader() };
+        assert_eq!(check_proof(&state, &confirmed(), Index(7), at(1, 1_001)), Ok(true));
+        let refused = check_proof(&state, &confirmed(), Index(0), at(1, 1_001));
+        assert_eq!(refused, Err(Error::ReadIndexNotReady(RegionId(2))), "it was not there before");
+        let state = ViewState { installing_to: Index(11), ..state };
+        let refused = check_proof(&state, &confirmed(), Index(11), at(1, 1_001));
+        assert_eq!(refused, Err(Error::ReadIndexNotReady(RegionId(2))), "it is not there yet");
     }
 
     #[test]
