@@ -62,8 +62,10 @@ impl RaftGroup {
         matches!(self.role, RoleState::Leader(_)) || now < self.promised_until()
     }
 
-    /// Until when promises bind, those of an earlier run included.
-    pub(super) fn promised_until(&self) -> Instant {
+    /// Until when promises bind, those of an earlier run included: whoever takes this peer's place under the same id must
+    /// not vote before.
+    #[must_use]
+    pub fn promised_until(&self) -> Instant {
         // Who is the only voter has nobody to make promises to, once the leader that made it so has stepped down; that
         // leader does so when it commits that configuration.
         let is_alone = self.configurations.is_only_voter(self.options.id)

@@ -25,8 +25,9 @@ pub(crate) use self::{
 /// What stands where a split wants a peer to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
-    /// Nothing, but perhaps promises that an early message has called for.
-    Free(types::HardState),
+    /// Nothing, but perhaps what an early message has called for: a term and a vote, and a promise not to vote before
+    /// some time.
+    Free(types::HardState, types::Instant),
     /// The peer was destroyed before it was born, or a later one is there.
     Dropped,
 }

@@ -17,8 +17,8 @@ use actor::Now;
 use engine::{BornRegion, LifecycleChange, LifecycleRecord, LogWrite, RaftState};
 use raft::{InitialState, RaftGroup};
 use types::{
-    ConfigurationChange, HardState, Index, LogPosition, Peer as PeerIdentity, PeerId, Region, RegionId,
-    StoreId, Term, WallTime,
+    ConfigurationChange, HardState, Index, Instant, LogPosition, Peer as PeerIdentity, PeerId, Region,
+    RegionId, StoreId, Term, WallTime,
 };
 
 use super::effect::first_position_of_child;
@@ -57,6 +57,8 @@ pub(crate) struct Birth {
     region: Arc<Region>,
     me: PeerIdentity,
     hard_state: HardState,
+    /// What an early message has made of the peer may have promised not to vote before this (D10).
+    vote_not_before: Instant,
     first: LogPosition,
     /// Whether it leads its first term, in the run that first applied the split.
     leads: bool,
@@ -98,18 +100,18 @@ impl RaftWorker {
         if self.is_barred(child, peer_id) {
             return Claim::Dropped;
         }
-        let mut hard_state = HardState::default();
+        let (mut hard_state, mut promised_until) = (HardState::default(), Instant::ZERO);
         if let Some(peer) = self.peers.get(&child) {
             assert!(peer.region().is_none(), "the parent holds region {child}'s keys here");
             if peer.me.id != peer_id {
                 return Claim::Dropped;
             }
-            hard_state = peer.group.hard_state();
+            (hard_state, promised_until) = (peer.group.hard_state(), peer.group.promised_until());
             self.peers.remove(&child);
             self.shared.views.remove(child);
         }
         self.expected.insert(child);
-        Claim::Free(hard_state)
+        Claim::Free(hard_state, promised_until)
     }
 
     /// A child's worker has answered; when all have, the record is written.
@@ -128,7 +130,7 @@ impl RaftWorker {
             let Some(claim) = pending.claims.get(&region.id) else { continue };
             let is_dropped = matches!(claim, Claim::Dropped);
             children.push(BornRegion { region: region.clone(), peer_id: me.id, is_dropped });
-            if let Claim::Free(known) = claim {
+            if let Claim::Free(known, _) = claim {
                 let first = first_position_of_child(&draft.position, region.id);
                 let raft_state = first_state(region, me.id, draft.leader_store, first, *known);
                 self.out.batch.writes.push(LogWrite {
@@ -170,7 +172,7 @@ impl RaftWorker {
 
     /// A peer begins that a split has brought into being; its rows and its view are there.
     pub(crate) fn on_born(&mut self, now: Now, birth: Birth) {
-        let Birth { region, me, hard_state, first, leads } = birth;
+        let Birth { region, me, hard_state, vote_not_before, first, leads } = birth;
         let region_id = region.id;
         self.expected.remove(&region_id);
         let Some(view) = self.shared.views.find(region_id) else { return };
@@ -181,7 +183,7 @@ impl RaftWorker {
             last: first,
             configurations: vec![(first.index, configuration)],
             applied: first.index,
-            vote_not_before: now.monotonic,
+            vote_not_before: vote_not_before.max(now.monotonic),
         };
         let mut group = RaftGroup::new(options(&self.shared, me, region_id), initial, now.monotonic);
         if leads && hard_state.term == Term::FIRST && hard_state.vote == Some(me.id) {
@@ -214,11 +216,12 @@ impl PendingSplit {
         let draft = &self.draft;
         let born = draft.children.iter().filter_map(|region| {
             let me = region.find_peer_on(store_id)?;
-            let Claim::Free(known) = *self.claims.get(&region.id)? else { return None };
+            let Claim::Free(known, vote_not_before) = *self.claims.get(&region.id)? else { return None };
             let first = first_position_of_child(&draft.position, region.id);
             let state = first_state(region, me.id, draft.leader_store, first, known);
+            let (region, hard_state) = (Arc::new(region.clone()), state.hard_state);
             let leads = draft.leader_store == store_id;
-            Some(Birth { region: Arc::new(region.clone()), me, hard_state: state.hard_state, first, leads })
+            Some(Birth { region, me, hard_state, vote_not_before, first, leads })
         });
         born.collect()
     }

@@ -1,10 +1,17 @@
 //! Splits: what a child is, who leads it first, what is refused, and what a crash leaves of it.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
-use store::{AdminAction, Error};
-use types::{Outcome, RegionId, StoreId};
+use raft::MessageBody;
+use store::{AdminAction, Error, RaftEnvelope, StoreMessage};
+use types::{Outcome, PeerId, PeerRole, RegionId, StoreId, Term};
 
 use crate::{CHILD, FIRST, cluster::Cluster};
 
@@ -173,4 +180,74 @@ fn the_named_leader_leads_the_first_term_only_in_the_run_that_applied_the_split(
         }
         assert_eq!(cluster.put_to(CHILD, "z", "2"), Ok(Outcome::Done), "{hangs} hung");
     }
+}
+
+/// A child's leader has had an answer of a peer that was there before the split was: its lease may rest on it (D10).
+#[test]
+fn a_peer_that_is_born_keeps_what_it_has_promised_before() {
+    let mut cluster = Cluster::with_stores(4);
+    cluster.grow_to_three_voters();
+    assert_eq!(cluster.put(FIRST, "z", "1"), Ok(Outcome::Done));
+    let fourth = StoreId(1_003);
+    // The parent's snapshot is made before the split and arrives behind it.
+    cluster.hang(fourth, "snapshot");
+    let mut peers = cluster.region(FIRST).peers.clone();
+    peers.push(types::Peer { id: PeerId(2_003), store_id: fourth, role: PeerRole::Learner });
+    assert_eq!(cluster.admin(FIRST, AdminAction::SetPeers { peers, change_id: 2 }), Ok(()));
+    cluster.advance(Duration::from_millis(300));
+    let split = cluster.split_at(FIRST, "m", 7);
+    assert_eq!(cluster.admin(FIRST, split), Ok(()));
+    cluster.advance(Duration::from_millis(300));
+    let early = cluster.picture(fourth, CHILD).expect("the child's leader has called for its peer");
+    assert!(early.region.is_none());
+    // From here on the child's leader says nothing more.
+    let is_silent = Arc::new(AtomicBool::new(false));
+    let silence = Arc::clone(&is_silent);
+    cluster.lose(move |_, to, message| {
+        let is_of_child = matches!(message, StoreMessage::Raft(envelope) if envelope.region_id == CHILD);
+        is_of_child && to == fourth && silence.load(Ordering::Relaxed)
+    });
+    is_silent.store(true, Ordering::Relaxed);
+    cluster.resume(fourth, "snapshot");
+    cluster.settle();
+    let born = cluster.picture(fourth, CHILD).expect("it is there");
+    assert!(born.region.is_some(), "the split has brought it into being");
+    // Another voter, which does not hear the leader, wants to lead; as if it had not promised anything itself.
+    let child = cluster.picture(FIRST, CHILD).and_then(|picture| picture.region).expect("it leads");
+    let find = |store| child.find_peer_on(store).expect("it has a peer");
+    let (from, to) = (find(StoreId(1_001)), find(fourth));
+    let ask = |is_pre_vote| {
+        let last = child_last();
+        let body = MessageBody::VoteRequest {
+            is_pre_vote,
+            is_forced: false,
+            last_index: types::Index(last),
+            last_term: Term(1),
+        };
+        let message = raft::Message { from: from.id, to: to.id, term: Term(2), body };
+        StoreMessage::Raft(RaftEnvelope { region_id: CHILD, from, to, range: None, message })
+    };
+    cluster.sent.clear();
+    for is_pre_vote in [true, false] {
+        cluster.receive(fourth, StoreId(1_001), ask(is_pre_vote));
+    }
+    let granted = cluster.sent.iter().filter(|(_, message)| {
+        let StoreMessage::Raft(envelope) = message else { return false };
+        let is_granted = matches!(envelope.message.body, MessageBody::VoteResponse { is_granted: true, .. });
+        is_granted && envelope.region_id == CHILD
+    });
+    assert_eq!(granted.count(), 0, "its promise has not ended");
+    // When it has, the peer votes.
+    cluster.advance(Duration::from_millis(500));
+    cluster.sent.clear();
+    cluster.receive(fourth, StoreId(1_001), ask(false));
+    let granted = cluster.sent.iter().any(|(_, message)| {
+        matches!(message, StoreMessage::Raft(envelope) if matches!(envelope.message.body, MessageBody::VoteResponse { is_granted: true, .. }))
+    });
+    assert!(granted);
+}
+
+/// Longer than any log of these tests.
+fn child_last() -> u64 {
+    1_000
 }
