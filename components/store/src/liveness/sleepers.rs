@@ -327,14 +327,7 @@ impl RaftWorker {
 
     /// A store is back: leaders that it owes a debt, or whose peers there have forgotten their sleep, wake.
     fn wake_leaders(&mut self, now: Instant, store: StoreId, is_restarted: bool) {
-        self.for_each_peer(|peer| {
-            let Rest::Leading(asleep) = &peer.sleep.rest else { return false };
-            let wakes = asleep.debts.contains(&store) || (is_restarted && asleep.agreed.contains(&store));
-            if wakes {
-                peer.group.wake(now);
-            }
-            wakes
-        });
+        self.for_each_peer(|peer| peer.on_store_back(now, store, is_restarted));
     }
 
     /// Sleeping leaders that no quorum of stores confirms any more step down.

@@ -118,7 +118,19 @@ impl Sleep {
     }
 }
 
+impl LeadingSleep {
+    fn ends_with_return_of(&self, store: StoreId, is_restarted: bool) -> bool {
+        self.debts.contains(&store) || (is_restarted && self.agreed.contains(&store))
+    }
+}
+
 impl Offered {
+    /// Whether it does not hold any more when a store is heard again, which may have started anew.
+    fn ends_with_return_of(&self, store: StoreId, is_restarted: bool) -> bool {
+        self.debts.contains(&store)
+            || (is_restarted && self.expected.iter().any(|(_, other)| *other == store))
+    }
+
     fn is_complete(&self) -> bool {
         self.expected.len() == self.agreed.len()
     }
@@ -282,6 +294,20 @@ impl Peer {
     /// When a message that only a leader sends came last.
     pub(crate) fn leader_heard_at(&self) -> Instant {
         self.sleep.leader_heard_at
+    }
+
+    /// A store is heard again, which may have started anew: a leader that owes it a debt, or whose peer there has
+    /// forgotten its sleep, wakes, or does not even fall asleep. Gives back whether this is one.
+    pub(crate) fn on_store_back(&mut self, now: Instant, store: StoreId, is_restarted: bool) -> bool {
+        let is_concerned = match &self.sleep.rest {
+            Rest::Leading(asleep) => asleep.ends_with_return_of(store, is_restarted),
+            Rest::Offered(offered) => offered.ends_with_return_of(store, is_restarted),
+            Rest::Awake | Rest::Following(_) => false,
+        };
+        if is_concerned {
+            self.on_follower_awake(now);
+        }
+        is_concerned
     }
 
     /// A follower of this leader is awake.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use store::{AdminAction, SleepMessage, StoreMessage};
-use types::{Outcome, PeerId, RegionId, StoreId};
+use types::{Outcome, Peer, PeerId, PeerRole, RegionId, StoreId};
 
 use super::{FIRST, get, value};
 use crate::cluster::{Cluster, STORES};
@@ -299,4 +299,37 @@ fn a_flapping_link_does_not_wake_regions_with_every_flap() {
         .iter()
         .filter(|(_, message)| matches!(message, StoreMessage::Sleep(SleepMessage::Offer { .. })));
     assert_eq!(from_leader.count(), 0, "nobody has woken for it");
+}
+
+/// A store that comes back while sleep is being agreed to finds the leader awake: else nobody would pay the debt, for
+/// its return has been noticed already. A learner would not even ask.
+#[test]
+fn a_store_that_comes_back_while_sleep_is_offered_is_not_slept_without() {
+    let mut cluster = Cluster::with_stores(3);
+    let mut peers = cluster.region(FIRST).peers.clone();
+    for (store, role) in [(SECOND, PeerRole::Voter), (THIRD, PeerRole::Learner)] {
+        peers.push(Peer { id: PeerId(store.0 + 1_000), store_id: store, role });
+    }
+    assert_eq!(cluster.admin(FIRST, AdminAction::SetPeers { peers, change_id: 1 }), Ok(()));
+    // Whoever was live for long is trusted again after two beats.
+    cluster.pass(Duration::from_secs(70));
+    cluster.cut(THIRD);
+    cluster.advance(Duration::from_secs(1));
+    assert_eq!(cluster.put(FIRST, "a", "1"), Ok(Outcome::Done));
+    let is_offered = |cluster: &Cluster| {
+        let is_offer =
+            |message: &StoreMessage| matches!(message, StoreMessage::Sleep(SleepMessage::Offer { .. }));
+        cluster.sent.iter().any(|(_, message)| is_offer(message))
+    };
+    cluster.sent.clear();
+    cluster.advance(Duration::from_millis(2_900));
+    cluster.hang(SECOND, "raft-0");
+    while !is_offered(&cluster) {
+        cluster.advance(Duration::from_millis(1));
+    }
+    cluster.heal(THIRD);
+    cluster.advance(Duration::from_millis(250));
+    cluster.resume(SECOND, "raft-0");
+    cluster.advance(Duration::from_secs(4));
+    assert_eq!(cluster.stored(THIRD, "a").as_deref(), Some(b"1".as_slice()));
 }
