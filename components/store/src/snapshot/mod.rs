@@ -41,6 +41,8 @@ pub(crate) struct SnapshotWorker {
     begun: std::collections::VecDeque<(StoreId, u64)>,
     /// How fast chunks may leave.
     rate: Rate,
+    /// The transfer whose chunk left last.
+    last_served: u64,
     outbox: Outbox,
 }
 
@@ -55,6 +57,7 @@ impl SnapshotWorker {
             receiving: BTreeMap::new(),
             begun: std::collections::VecDeque::new(),
             rate: Rate::new(SNAPSHOT_BYTES_PER_SECOND),
+            last_served: 0,
             outbox: Outbox::default(),
         }
     }

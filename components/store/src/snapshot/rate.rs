@@ -21,6 +21,11 @@ impl Rate {
         Rate { bytes_per_second, paid_until: Instant::ZERO, is_waited_for: false }
     }
 
+    /// A round begins: whoever was told to wait asks again, or is gone.
+    pub(super) fn begin(&mut self) {
+        self.is_waited_for = false;
+    }
+
     /// Whether something may be sent now.
     pub(super) fn allows(&mut self, now: Instant) -> bool {
         self.paid_until = self.paid_until.max(now - BURST);
@@ -55,5 +60,17 @@ mod tests {
             assert!(rate.deadline().is_some(), "there is more to send");
         }
         assert!((1_040_000..=1_060_000).contains(&sent), "{sent}");
+    }
+
+    #[test]
+    fn who_was_told_to_wait_and_is_gone_leaves_no_deadline_behind() {
+        let mut rate = Rate::new(1_000_000);
+        let now = Instant::from_millis(10_000);
+        while rate.allows(now) {
+            rate.on_sent(1_000);
+        }
+        assert!(rate.deadline().is_some());
+        rate.begin();
+        assert_eq!(rate.deadline(), None, "its worker would run without end");
     }
 }

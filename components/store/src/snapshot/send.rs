@@ -187,7 +187,11 @@ impl SnapshotWorker {
 
     /// Sends what the windows, the rate and the ledger allow: a chunk of each transfer in turn.
     pub(super) fn pump(&mut self, now: Instant) {
-        let mut ids: Vec<_> = self.sending.keys().copied().collect();
+        self.rate.begin();
+        // Whose turn comes next: where the rate allows one chunk at a time, it is not always the same transfer's.
+        let behind = self.sending.range(self.last_served.saturating_add(1)..);
+        let mut ids: Vec<_> =
+            behind.chain(self.sending.range(..=self.last_served)).map(|(id, _)| *id).collect();
         while !ids.is_empty() {
             ids.retain(|id| {
                 let Some(chunk) = self.rate.allows(now).then(|| self.next_chunk(*id)).flatten() else {
@@ -196,6 +200,7 @@ impl SnapshotWorker {
                 let Some(sending) = self.sending.get(id) else { return false };
                 let (to, bytes) = (sending.to_store(), chunk.size_bytes());
                 self.rate.on_sent(bytes);
+                self.last_served = *id;
                 metrics::counter!(telemetry::names::SNAPSHOT_SENT_BYTES).increment(bytes as u64);
                 self.send(to, SnapshotMessage::Chunk(chunk));
                 true
