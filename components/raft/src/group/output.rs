@@ -125,8 +125,8 @@ impl RaftGroup {
         is_possible.then_some((self.handed_out.next(), last))
     }
 
-    /// Up to where entries may be handed out although they are not durable here. A change of the configuration always
-    /// waits, and what is behind it.
+    /// Up to where entries may be handed out although they are not durable here. A change of the configuration, or of the
+    /// region itself, always waits, and what is behind it.
     fn applicable_ahead(&self) -> Index {
         let (persisted, ahead_max) = (self.log.persisted(), self.options.apply_ahead_entries_max);
         if ahead_max == 0 || persisted < self.log.truncated().index {
@@ -134,7 +134,8 @@ impl RaftGroup {
         }
         let last = self.hard_state.commit.min(Index(persisted.0.saturating_add(ahead_max)));
         let mut not_durable = self.log.in_memory(persisted, last);
-        let change = not_durable.find(|entry| entry.kind == EntryKind::Configuration);
+        let change =
+            not_durable.find(|entry| matches!(entry.kind, EntryKind::Configuration | EntryKind::Region));
         change.map_or(last, |entry| entry.index.prev())
     }
 

@@ -304,16 +304,20 @@ fn entries_are_applied_ahead_of_the_disk_only_if_that_is_allowed() {
 }
 
 #[test]
-fn a_configuration_is_never_applied_ahead_of_the_disk() {
-    let mut options = options(1);
-    options.apply_ahead_entries_max = 9;
-    let mut solo = Solo::start(options, disk(&[1, 2, 3], &[], 1), Instant::ZERO);
-    let mut log = entries(&[1, 1, 1]);
-    log[1].kind = types::EntryKind::Configuration;
-    log[1].payload = crate::cluster::configuration(&[1, 2, 3], &[4]).encode();
-    solo.step_only(2, 1, append(first_position(), &log, 4));
-    solo.take_ready();
-    assert_eq!(solo.committed.len(), 1);
-    solo.settle();
-    assert_eq!(solo.committed.len(), 3);
+fn what_changes_configuration_or_region_is_never_applied_ahead_of_the_disk() {
+    let configuration = crate::cluster::configuration(&[1, 2, 3], &[4]).encode();
+    for (kind, payload) in
+        [(types::EntryKind::Configuration, configuration), (types::EntryKind::Region, "split".into())]
+    {
+        let mut options = options(1);
+        options.apply_ahead_entries_max = 9;
+        let mut solo = Solo::start(options, disk(&[1, 2, 3], &[], 1), Instant::ZERO);
+        let mut log = entries(&[1, 1, 1]);
+        (log[1].kind, log[1].payload) = (kind, payload);
+        solo.step_only(2, 1, append(first_position(), &log, 4));
+        solo.take_ready();
+        assert_eq!(solo.committed.len(), 1, "{kind:?}");
+        solo.settle();
+        assert_eq!(solo.committed.len(), 3, "{kind:?}");
+    }
 }
