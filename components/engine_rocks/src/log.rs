@@ -83,8 +83,11 @@ impl RocksLog {
     fn encode(&self, batch: &LogBatch) -> Result<WriteBatch> {
         let mut rows = WriteBatch::with_capacity_bytes(batch.entry_bytes() + 256 * batch.writes.len() + 64);
         let mut buffer = Vec::new();
-        for write in &batch.writes {
-            self.encode_write(write, &mut rows, &mut buffer)?;
+        for (at, write) in batch.writes.iter().enumerate() {
+            if write.is_cleared {
+                self.clear(write.region_id, &batch.writes[..at], &mut rows)?;
+            }
+            encode_write(write, &mut rows, &mut buffer);
         }
         for record in &batch.records {
             rows.put(codec::numbered_key(LIFECYCLE, record.sequence), codec::encode_record(record));
@@ -105,29 +108,8 @@ impl RocksLog {
         Ok(rows)
     }
 
-    fn encode_write(&self, write: &LogWrite, rows: &mut WriteBatch, buffer: &mut Vec<u8>) -> Result<()> {
-        let region = write.region_id;
-        if write.is_cleared {
-            self.clear(region, rows)?;
-        }
-        for entry in &write.entries {
-            codec::encode_entry(entry, buffer);
-            rows.put(codec::entry_key(region, entry.index), &buffer);
-        }
-        if let Some(last) = write.entries.last().filter(|_| !write.is_cleared) {
-            delete_entries(rows, region, last.index.next(), write.previous_last_index, 0);
-        }
-        if let Some(state) = &write.raft_state {
-            rows.put(codec::numbered_key(RAFT_STATE, region.0), codec::encode_raft_state(state));
-        }
-        if let Some(truncate_to) = write.truncate_to {
-            delete_entries(rows, region, write.truncate_from, truncate_to, write.truncated_bytes);
-        }
-        Ok(())
-    }
-
-    /// Removes what is stored of a region; what the same batch puts behind this stays.
-    fn clear(&self, region: RegionId, rows: &mut WriteBatch) -> Result<()> {
+    /// Removes what is stored of a region, and what `earlier` writes of the same batch put; what is put behind this stays.
+    fn clear(&self, region: RegionId, earlier: &[LogWrite], rows: &mut WriteBatch) -> Result<()> {
         rows.delete(codec::numbered_key(RAFT_STATE, region.0));
         let mut stored = self.entries_from(region, Index(0), Index(u64::MAX));
         stored.seek_to_first();
@@ -143,6 +125,10 @@ impl RocksLog {
         }
         stored.status().map_err(|failure| of_region(region, error::of(Operation::Read, failure)))?;
         keys.iter().for_each(|key| rows.delete(key));
+        let earlier = earlier.iter().filter(|write| write.region_id == region);
+        for entry in earlier.flat_map(|write| &write.entries) {
+            rows.delete(codec::entry_key(region, entry.index));
+        }
         Ok(())
     }
 
@@ -286,6 +272,24 @@ impl LogEngine for RocksLog {
 
     fn disk_bytes(&self) -> u64 {
         folder::disk_bytes(&self.path)
+    }
+}
+
+/// Every row that a write changes, but for what it clears.
+fn encode_write(write: &LogWrite, rows: &mut WriteBatch, buffer: &mut Vec<u8>) {
+    let region = write.region_id;
+    for entry in &write.entries {
+        codec::encode_entry(entry, buffer);
+        rows.put(codec::entry_key(region, entry.index), &buffer);
+    }
+    if let Some(last) = write.entries.last().filter(|_| !write.is_cleared) {
+        delete_entries(rows, region, last.index.next(), write.previous_last_index, 0);
+    }
+    if let Some(state) = &write.raft_state {
+        rows.put(codec::numbered_key(RAFT_STATE, region.0), codec::encode_raft_state(state));
+    }
+    if let Some(truncate_to) = write.truncate_to {
+        delete_entries(rows, region, write.truncate_from, truncate_to, write.truncated_bytes);
     }
 }
 

@@ -136,6 +136,27 @@ pub fn clearing_comes_before_the_rest_of_the_write(fixture: &mut dyn Fixture) ->
     Ok(())
 }
 
+/// What earlier writes of the same batch have put is cleared like what was there before the batch.
+pub fn clearing_removes_what_its_batch_has_written_before(fixture: &mut dyn Fixture) -> Result<()> {
+    let running = Running::start(fixture);
+    append(&*running.log, REGION, &entries(2, 1, Chain(1), &[b"2"]))?;
+    let stale = entries(3, 1, Chain(2), &[b"3", b"4", b"5", b"6"]);
+    // The log now begins behind index 5, where the entry that is cleared had another chain.
+    let truncated = LogPosition { index: Index(5), term: Term(7), chain: Chain(9) };
+    let state = RaftState { truncated, ..raft_state(5) };
+    let cleared =
+        LogWrite { region_id: REGION, is_cleared: true, raft_state: Some(state), ..LogWrite::default() };
+    let earlier = LogWrite { previous_last_index: Index(2), ..appended(REGION, &stale) };
+    running.log.write(&LogBatch { writes: vec![earlier, cleared], ..LogBatch::default() }, true)?;
+    assert_eq!(running.log.read_entries(REGION, Index(2), Index(99), usize::MAX)?, []);
+    assert_eq!(running.log.read_entries(REGION, Index(6), Index(99), usize::MAX)?, []);
+    let new = entries(6, 7, Chain(9), &[b"six", b"seven"]);
+    write(&*running.log, LogWrite { previous_last_index: Index(5), ..appended(REGION, &new) })?;
+    let running = running.restart();
+    assert_eq!(running.log.read_entries(REGION, Index(6), Index(99), usize::MAX)?, new);
+    Ok(())
+}
+
 /// A long log is cleared, and its indexes are used again.
 pub fn clearing_a_long_log_leaves_room_for_a_new_one(fixture: &mut dyn Fixture) -> Result<()> {
     let running = Running::start(fixture);

@@ -39,6 +39,7 @@ macro_rules! conformance_suite {
             log::a_prefix_of_many_bytes_is_truncated,
             log::clearing_removes_one_region,
             log::clearing_comes_before_the_rest_of_the_write,
+            log::clearing_removes_what_its_batch_has_written_before,
             log::clearing_a_long_log_leaves_room_for_a_new_one,
             log::raft_states_are_replaced,
             log::lifecycle_records_come_back_in_order,
