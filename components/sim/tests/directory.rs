@@ -165,7 +165,9 @@ impl Asker {
         self.advance(Duration::from_secs(20), |asker| {
             let has_three = |region_id| {
                 let leader = asker.world.leader_of(region_id).and_then(|(_, picture)| picture.region);
-                leader.is_some_and(|region| region.peers.len() == 3 && !region.configuration().is_joint())
+                leader.is_some_and(|region| {
+                    region.configuration().voters.len() == 3 && !region.configuration().is_joint()
+                })
             };
             asker.world.stores().len() == 4 && has_three(RegionId::PLACEMENT) && has_three(RegionId::FIRST)
         });

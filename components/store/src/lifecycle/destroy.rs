@@ -2,6 +2,9 @@
 //!
 //! Until then messages for the region are dropped (Raft repeats what matters), so that nothing that waits for deletion is
 //! given out again. The tombstone stays: an old message cannot bring the peer back.
+//!
+//! A peer without data, log or vote leaves no tombstone. It may be one whose addition a leader has begun and lost, and the
+//! next one begins again, by the same id, for that is what placement's operation names. And if it is not, it asks again.
 
 use engine::{LifecycleChange, LifecycleRecord, LogWrite};
 use kv::keys;
@@ -45,6 +48,12 @@ impl RaftWorker {
         peer.report_no_lead(&mut self.lead_changes);
         self.sleepers.remove(&peer.sleep.rest);
         let peer_id = peer.me.id;
+        if peer.is_blank() {
+            tracing::info!(region = region_id.0, peer = peer_id.0, "peer ends, empty as it began");
+            self.shared.views.remove(region_id);
+            self.out.batch.writes.push(clearing(region_id));
+            return;
+        }
         let range = peer.region().map(|region| region.range.clone());
         let record = LifecycleRecord {
             sequence: self.shared.next_record(),

@@ -47,7 +47,7 @@ pub(crate) struct Peer {
     pub(crate) view: Arc<RegionView>,
     /// The applied descriptor; `None` before the first snapshot.
     region: Option<Arc<Region>>,
-    /// Peers that have sent something in this run, so that they need not be told how to come into being.
+    /// Peers that have shown a log in this run, so that they need not be told how to come into being.
     answered: BTreeSet<PeerId>,
     /// Where senders live that no configuration of the log names (a leader that this log does not know yet).
     contacts: BTreeMap<PeerId, PeerIdentity>,
@@ -90,6 +90,24 @@ pub(crate) struct Peer {
     pub(crate) is_touched: bool,
     /// When the worker's timers have this peer.
     pub(crate) scheduled: Instant,
+}
+
+/// Whether a message shows that its sender has a log. One that has none has nothing durable: a restart of its store ends it,
+/// and it has to come into being once more.
+fn shows_log(body: &MessageBody) -> bool {
+    match body {
+        MessageBody::AppendRejected { last_index, .. }
+        | MessageBody::HeartbeatResponse { last_index, .. }
+        | MessageBody::VoteRequest { last_index, .. } => *last_index > Index(0),
+        MessageBody::Append { .. }
+        | MessageBody::AppendAccepted { .. }
+        | MessageBody::Heartbeat { .. }
+        | MessageBody::TimeoutNow
+        | MessageBody::ReadIndexResponse { .. } => true,
+        MessageBody::VoteResponse { .. }
+        | MessageBody::Snapshot { .. }
+        | MessageBody::ReadIndexRequest { .. } => false,
+    }
 }
 
 /// A snapshot on its way from Raft's acceptance into the data.
@@ -189,7 +207,9 @@ impl Peer {
         if envelope.message.from != envelope.from.id || envelope.message.to != self.me.id {
             return;
         }
-        self.answered.insert(envelope.from.id);
+        if shows_log(&envelope.message.body) {
+            self.answered.insert(envelope.from.id);
+        }
         if self.find_store(envelope.from.id) != Some(envelope.from.store_id) {
             self.contacts.insert(envelope.from.id, envelope.from);
         }

@@ -7,7 +7,7 @@
 //! without it may only be older than that.
 
 use raft::{Message, MessageBody};
-use types::{Epoch, Instant, Region};
+use types::{Epoch, Index, Instant, Region};
 
 use super::{Peer, RoundOutput};
 use crate::{
@@ -22,6 +22,12 @@ impl Peer {
     /// go into the KV engine in the order of their records.
     pub(crate) fn can_end(&self) -> bool {
         self.is_removed && self.splitting.is_none() && !self.is_installing()
+    }
+
+    /// Whether this peer has nothing that anybody may rely on: no data, no log, no vote, and none of them under way.
+    pub(crate) fn is_blank(&self) -> bool {
+        let has_voted = self.group.hard_state().vote.is_some();
+        self.region.is_none() && self.group.last().index == Index(0) && !has_voted && self.received.is_none()
     }
 
     /// Answers everyone who waits for something that this peer will not do any more.
@@ -122,7 +128,7 @@ impl Peer {
         if region.find_peer(self.me.id).is_some() {
             return Err(Error::Refused(format!("peer {} is one of the region's", self.me.id)));
         }
-        if region.epoch.conf_version <= self.known_conf_version() {
+        if region.epoch.conf_version < self.removal_conf_version() {
             let current = self.region().cloned().into_iter().collect();
             return Err(Error::EpochNotMatch { current });
         }
@@ -147,16 +153,20 @@ impl Peer {
         self.region().is_some_and(|region| region.find_peer(self.me.id).is_some())
     }
 
-    /// A descriptor without this peer shows its removal only if it is newer than this. A peer that has not joined counts
-    /// what its log holds: its addition may be among it.
-    fn known_conf_version(&self) -> u64 {
+    /// A descriptor without this peer shows its removal only if it is as new as this.
+    fn removal_conf_version(&self) -> u64 {
         let applied = self.epoch().conf_version;
         if self.has_joined() {
-            return applied;
+            return applied + 1;
         }
+        // What the log of a peer that has not joined holds may be its addition. If it holds nothing, its own descriptor
+        // shows the same: it came by a snapshot that was read when the removal was applied already.
         let applied_index = self.group.applied_index();
         let pending = self.group.configurations().iter().filter(|(index, _)| *index > applied_index);
-        applied + pending.count() as u64
+        match pending.count() as u64 {
+            0 => applied.max(1),
+            count => applied + count + 1,
+        }
     }
 
     fn epoch(&self) -> Epoch {

@@ -357,6 +357,102 @@ fn a_removed_peer_ends_and_the_region_can_come_back_under_another_id() {
     assert_eq!(cluster.stored(third, "a").as_deref(), Some(b"2".as_slice()));
 }
 
+/// The leader loses the entry that adds a peer, after others have heard of it. The peer, which has nothing, asks, and is told
+/// that the region has no such peer; placement's operation goes on and names it again.
+#[test]
+fn a_peer_whose_addition_was_lost_may_be_added_again() {
+    let mut cluster = Cluster::with_stores(3);
+    assert_eq!(cluster.put(FIRST, "a", "1"), Ok(Outcome::Done));
+    cluster.hang(FIRST, "log-writer");
+    cluster.lose(|_, _, message| matches!(message, StoreMessage::Snapshot(_)));
+    let mut peers = cluster.region(FIRST).peers.clone();
+    peers.push(Peer { id: PeerId(2_001), store_id: StoreId(1_001), role: PeerRole::Voter });
+    let addition = AdminAction::SetPeers { peers, change_id: 1 };
+    drop(cluster.start_admin(FIRST, addition.clone()));
+    cluster.advance(Duration::from_millis(5));
+    cluster.lose_power(&[FIRST], &[FIRST]);
+    cluster.resume(FIRST, "log-writer");
+    assert!(cluster.picture(StoreId(1_001), RegionId::FIRST).is_some(), "it has begun, empty");
+    // Long enough to ask.
+    cluster.advance(Duration::from_secs(7));
+    cluster.lose_nothing();
+    assert!(cluster.picture(StoreId(1_001), RegionId::FIRST).is_none(), "nobody has added it");
+    assert_eq!(cluster.admin(FIRST, addition), Ok(()));
+    cluster.advance(Duration::from_secs(2));
+    assert_eq!(cluster.stored(StoreId(1_001), "a").as_deref(), Some(b"1".as_slice()));
+    assert_eq!(cluster.region(FIRST).peers.len(), 2);
+}
+
+/// A region may be born with much data and has a short log then: that a new peer lacks few entries says nothing.
+#[test]
+fn a_peer_without_data_gets_no_vote_however_short_the_log_is() {
+    let mut cluster = Cluster::with_stores(3);
+    assert_eq!(cluster.put(FIRST, "a", "1"), Ok(Outcome::Done));
+    cluster.lose(|_, _, message| matches!(message, StoreMessage::Snapshot(_)));
+    let mut peers = cluster.region(FIRST).peers.clone();
+    peers.push(Peer { id: PeerId(2_001), store_id: StoreId(1_001), role: PeerRole::Voter });
+    assert_eq!(cluster.admin(FIRST, AdminAction::SetPeers { peers, change_id: 1 }), Ok(()));
+    cluster.advance(Duration::from_secs(2));
+    assert_eq!(cluster.put(FIRST, "a", "2"), Ok(Outcome::Done), "the new peer is not needed for that");
+    cluster.lose_nothing();
+    cluster.advance(Duration::from_secs(15));
+    assert_eq!(cluster.region(FIRST).configuration().voters.len(), 2);
+}
+
+/// What has no log has nothing durable: after a restart of its store it has to be told again how to come into being.
+#[test]
+fn an_empty_peer_that_its_store_has_forgotten_comes_into_being_again() {
+    let mut cluster = Cluster::with_stores(3);
+    assert_eq!(cluster.put(FIRST, "a", "1"), Ok(Outcome::Done));
+    cluster.lose(|_, _, message| matches!(message, StoreMessage::Snapshot(_)));
+    let mut peers = cluster.region(FIRST).peers.clone();
+    peers.push(Peer { id: PeerId(2_001), store_id: StoreId(1_001), role: PeerRole::Voter });
+    assert_eq!(cluster.admin(FIRST, AdminAction::SetPeers { peers, change_id: 1 }), Ok(()));
+    cluster.advance(Duration::from_secs(1));
+    assert!(cluster.picture(StoreId(1_001), RegionId::FIRST).is_some(), "it has begun, empty");
+    cluster.hang(StoreId(1_001), "log-writer");
+    cluster.lose_power(&[StoreId(1_001)], &[StoreId(1_001)]);
+    cluster.resume(StoreId(1_001), "log-writer");
+    cluster.lose_nothing();
+    cluster.advance(Duration::from_secs(15));
+    assert_eq!(cluster.stored(StoreId(1_001), "a").as_deref(), Some(b"1".as_slice()));
+}
+
+/// A transfer is asked for before a peer is removed, and read after that: all that the peer ever sees is a region without it.
+#[test]
+fn a_peer_that_gets_a_snapshot_of_its_region_without_it_ends() {
+    let mut cluster = Cluster::with_stores(3);
+    let (second, third) = (StoreId(1_001), StoreId(1_002));
+    let first_peer = cluster.region(FIRST).find_peer_on(FIRST).expect("it has a peer there").id.0;
+    assert_eq!(cluster.put(FIRST, "a", "1"), Ok(Outcome::Done));
+    let remaining = [(first_peer, FIRST), (2_001, second)];
+    cluster.set_peers(FIRST, 1, &remaining);
+    cluster.hang(FIRST, "snapshot");
+    [FIRST, second].into_iter().for_each(|store| cluster.cut_link(third, store));
+    let mut peers = cluster.region(FIRST).peers.clone();
+    peers.push(Peer { id: PeerId(2_002), store_id: third, role: PeerRole::Voter });
+    assert_eq!(cluster.admin(FIRST, AdminAction::SetPeers { peers, change_id: 2 }), Ok(()));
+    cluster.advance(Duration::from_millis(300));
+    // A new leader does not go on with that by itself. The peer never hears that it is removed.
+    cluster.lose(|_, _, message| matches!(message, StoreMessage::Membership(_)));
+    for (leader, next) in [(FIRST, 2_001), (second, first_peer)] {
+        assert_eq!(cluster.admin(leader, AdminAction::TransferLeader(PeerId(next))), Ok(()));
+        cluster.advance(Duration::from_secs(1));
+    }
+    // It asks for its data just before it is removed.
+    [FIRST, second].into_iter().for_each(|store| cluster.heal_link(third, store));
+    cluster.advance(Duration::from_millis(300));
+    cluster.set_peers(FIRST, 3, &remaining);
+    cluster.resume(FIRST, "snapshot");
+    cluster.advance(Duration::from_millis(300));
+    let region = cluster.picture(third, RegionId::FIRST).and_then(|picture| picture.region);
+    assert_eq!(region.map(|region| region.peers.len()), Some(2), "it has seen the region without it");
+    cluster.lose_nothing();
+    // Long enough to ask.
+    cluster.advance(Duration::from_secs(7));
+    assert!(!cluster.has_remains(third));
+}
+
 #[test]
 fn the_end_of_a_peer_goes_on_after_a_power_loss_at_any_step() {
     // Everything behind the actor that hangs is lost with the power; of the KV engine, all that was not flushed.
