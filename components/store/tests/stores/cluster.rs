@@ -23,7 +23,10 @@ use types::{
     Region, RegionId, Request, Split, SplitChild, StoreId, Term, WallTime,
 };
 
-use crate::slow_kv::{SlowKv, SnapshotDelay};
+use crate::{
+    mortal::{Fuse, MortalLog},
+    slow_kv::{SlowKv, SnapshotDelay},
+};
 
 /// The limit of each store's ledger.
 pub(crate) const LEDGER_BYTES: u64 = 1 << 20;
@@ -66,6 +69,7 @@ struct Running {
     log: Arc<dyn LogEngine>,
     kv: Arc<dyn KvEngine>,
     actors: Vec<Box<dyn Runnable>>,
+    fuse: Arc<Fuse>,
 }
 
 #[derive(Default)]
@@ -87,10 +91,14 @@ struct Wire {
     /// The sender, once it is open.
     store: Arc<OnceLock<Store>>,
     compared_commits: Arc<AtomicU64>,
+    fuse: Arc<Fuse>,
 }
 
 impl Transport for Wire {
     fn send(&self, to: StoreId, lane: Lane, messages: Vec<StoreMessage>) {
+        if self.fuse.is_dead() {
+            return;
+        }
         messages.iter().for_each(|message| self.check_commit(message));
         self.frames.lock().expect("no test panics here").push_back((self.from, to, lane, messages));
     }
@@ -169,6 +177,8 @@ impl Cluster {
 
     fn start(&mut self, id: StoreId, disk: MemDisk) {
         let (log, kv) = disk.open();
+        let fuse = Arc::<Fuse>::default();
+        let log: Arc<dyn LogEngine> = Arc::new(MortalLog { engine: log, fuse: Arc::clone(&fuse) });
         let clock = Arc::clone(&self.clock);
         let kv: Arc<dyn KvEngine> = Arc::new(SlowKv {
             engine: kv,
@@ -176,6 +186,7 @@ impl Cluster {
             pass: Box::new(move |nanos| {
                 clock.0.fetch_add(nanos, Ordering::Relaxed);
             }),
+            fuse: Arc::clone(&fuse),
         });
         let opened = Arc::default();
         if id == StoreId(bootstrap::FIRST_ID) {
@@ -202,15 +213,16 @@ impl Cluster {
                 frames: Arc::clone(&self.wire),
                 store: Arc::clone(&opened),
                 compared_commits: Arc::clone(&self.compared_commits),
+                fuse: Arc::clone(&fuse),
             }),
             placement: Arc::clone(&self.placement) as Arc<dyn PlacementClient>,
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             scheduler: Arc::new(Unscheduled),
-            fatal: Arc::new(|reason| panic!("the store stops: {reason}")),
+            fatal: fatal(Arc::clone(&fuse)),
         };
         let (store, actors) = Store::open(config, ident, ports, ActorId(0)).expect("the store opens");
         assert!(opened.set(store.clone()).is_ok(), "a wire has one sender");
-        self.stores.insert(id, Running { store, disk, log, kv, actors });
+        self.stores.insert(id, Running { store, disk, log, kv, actors, fuse });
     }
 
     /// Kills a store and starts it again.
@@ -226,10 +238,15 @@ impl Cluster {
 
     /// Cuts the power of stores at once; what was not synced is gone. Those that return start again.
     pub(crate) fn lose_power(&mut self, ids: &[StoreId], returning: &[StoreId]) {
+        self.lose_power_but(0, ids, returning);
+    }
+
+    /// The same, but so many of the writes that nobody has synced have reached the disk all the same.
+    pub(crate) fn lose_power_but(&mut self, kept: u64, ids: &[StoreId], returning: &[StoreId]) {
         let mut disks = BTreeMap::new();
         for id in ids {
             let running = self.stores.remove(id).expect("the store runs");
-            running.disk.power_loss(&mut |_| 0);
+            running.disk.power_loss(&mut |bound| kept.min(bound - 1));
             disks.insert(*id, running.disk);
         }
         for (id, disk) in disks {
@@ -239,6 +256,11 @@ impl Cluster {
         }
         let ids = self.stores();
         self.stores.values().for_each(|running| running.store.set_stores(ids.clone()));
+    }
+
+    /// What a store makes its disk do, and when it dies.
+    pub(crate) fn fuse(&self, id: StoreId) -> &Fuse {
+        &self.stores[&id].fuse
     }
 
     /// The first store, just initialised: nothing has run.
@@ -290,6 +312,9 @@ impl Cluster {
             let stalled = self.stalled;
             for (id, running) in self.stores.iter_mut().filter(|(id, _)| stalled != Some(**id)) {
                 for actor in &mut running.actors {
+                    if running.fuse.is_dead() {
+                        break;
+                    }
                     let is_hanging =
                         self.hanging.iter().any(|(store, name)| store == id && *name == actor.name());
                     if is_hanging {
@@ -732,6 +757,11 @@ impl Cluster {
         // One byte of flags, no expiry.
         Some(stored[1..].to_vec())
     }
+}
+
+/// A store does not stop by itself in these tests, but for one that is dead already.
+fn fatal(fuse: Arc<Fuse>) -> store::Fatal {
+    Arc::new(move |reason| assert!(fuse.is_dead(), "the store stops: {reason}"))
 }
 
 /// The region that splits of these tests make.

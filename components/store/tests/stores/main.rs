@@ -6,12 +6,14 @@ mod cluster;
 mod crashes;
 mod leases;
 mod ledger;
+mod mortal;
 mod reports;
 mod sizes;
 mod sleep;
 mod slow_kv;
 mod snapshots;
 mod splits;
+mod steps;
 
 use std::time::Duration;
 

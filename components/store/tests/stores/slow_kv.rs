@@ -1,4 +1,4 @@
-//! A KV engine whose snapshots can be made to take time.
+//! A KV engine whose snapshots can be made to take time, and whose process may die.
 
 use std::sync::{
     Arc,
@@ -7,6 +7,8 @@ use std::sync::{
 
 use bytes::Bytes;
 use engine::{KvBatch, KvEngine, KvSnapshot, Result, StagedFile};
+
+use crate::mortal::Fuse;
 
 /// How long the next snapshots take, in nanoseconds of the clock that is moved by hand.
 #[derive(Default)]
@@ -17,6 +19,7 @@ pub(crate) struct SlowKv {
     pub(crate) engine: Arc<dyn KvEngine>,
     pub(crate) delay: Arc<SnapshotDelay>,
     pub(crate) pass: Box<dyn Fn(u64) + Send + Sync>,
+    pub(crate) fuse: Arc<Fuse>,
 }
 
 impl KvEngine for SlowKv {
@@ -27,6 +30,7 @@ impl KvEngine for SlowKv {
     }
 
     fn write(&self, batch: &KvBatch) -> Result<()> {
+        self.fuse.step()?;
         self.engine.write(batch)
     }
 
@@ -39,6 +43,7 @@ impl KvEngine for SlowKv {
     }
 
     fn flush(&self) -> Result<()> {
+        self.fuse.step()?;
         self.engine.flush()
     }
 
@@ -47,14 +52,17 @@ impl KvEngine for SlowKv {
     }
 
     fn stage_create(&self, name: &str) -> Result<()> {
+        self.fuse.step()?;
         self.engine.stage_create(name)
     }
 
     fn stage_append(&self, name: &str, pairs: &[(Bytes, Bytes)]) -> Result<()> {
+        self.fuse.step()?;
         self.engine.stage_append(name, pairs)
     }
 
     fn stage_sync(&self, name: &str) -> Result<()> {
+        self.fuse.step()?;
         self.engine.stage_sync(name)
     }
 
@@ -63,10 +71,12 @@ impl KvEngine for SlowKv {
     }
 
     fn stage_delete(&self, name: &str) -> Result<()> {
+        self.fuse.step()?;
         self.engine.stage_delete(name)
     }
 
     fn ingest(&self, names: &[String]) -> Result<()> {
+        self.fuse.step()?;
         self.engine.ingest(names)
     }
 
