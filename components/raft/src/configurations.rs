@@ -18,6 +18,11 @@ impl Configurations {
         Configurations { history, in_force }
     }
 
+    /// Gives back room that is empty.
+    pub(crate) fn shrink(&mut self) {
+        self.history.shrink_to_fit();
+    }
+
     pub(crate) fn in_force(&self) -> &Configuration {
         &self.in_force
     }

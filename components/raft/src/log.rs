@@ -56,6 +56,11 @@ impl Log {
         }
     }
 
+    /// Gives back room that is empty.
+    pub(crate) fn shrink(&mut self) {
+        self.entries.shrink_to_fit();
+    }
+
     pub(crate) fn truncated(&self) -> LogPosition {
         self.truncated
     }

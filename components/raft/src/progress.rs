@@ -150,6 +150,11 @@ impl Progress {
     }
 
     /// Whether entries are under way.
+    /// Gives back room that is empty.
+    pub(crate) fn shrink(&mut self) {
+        self.inflight.shrink_to_fit();
+    }
+
     pub(crate) fn has_inflight(&self) -> bool {
         !self.inflight.is_empty()
     }

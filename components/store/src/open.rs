@@ -9,7 +9,7 @@ use actor::{Actor, ActorId, Clock, Mailbox, Runnable, Scheduler};
 use engine::{KvEngine, LogEngine, RaftState, StoreIdent};
 use kv::keys;
 use raft::{InitialState, RaftGroup};
-use types::{KeyRange, Peer as PeerIdentity, PeerId, PeerRole, RegionId};
+use types::{Peer as PeerIdentity, PeerId, PeerRole, RegionId};
 
 use crate::{
     Config, Store,
@@ -215,7 +215,7 @@ fn load_peer(shared: &Shared, region_id: RegionId, mut state: RaftState) -> Resu
             group,
             view,
             region,
-            announced_range: KeyRange::default(),
+            announced_range: None,
             applied_term: applied.position.term,
         },
     ))

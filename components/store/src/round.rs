@@ -267,7 +267,7 @@ impl RaftWorker {
             group,
             view,
             region: None,
-            announced_range: range,
+            announced_range: Some(range),
             applied_term: Term::default(),
         };
         self.peers.insert(region_id, Box::new(Peer::new(now, start)));

@@ -7,7 +7,7 @@
 use types::{Index, Instant, PeerId};
 
 use super::{RaftGroup, state::RoleState};
-use crate::{Error, Message, MessageBody, Result, SleepContract, trace::Event};
+use crate::{Error, Message, MessageBody, Result, SleepContract, progress::Progress, trace::Event};
 
 impl RaftGroup {
     /// What this leader's peers must agree to before the group sleeps; an error says what is still open. Peers for which
@@ -41,6 +41,7 @@ impl RaftGroup {
         }
         self.check_idle()?;
         self.election.is_asleep = true;
+        self.shrink();
         self.tracer.emit(Event::Slept);
         Ok(())
     }
@@ -93,6 +94,18 @@ impl RaftGroup {
         let term = self.hard_state.term;
         if message.term > term || (message.term == term && !is_answer) {
             self.rouse(now);
+        }
+    }
+
+    /// Gives back the room of buffers that are empty: most groups sleep, and most of those for long (D7).
+    fn shrink(&mut self) {
+        self.log.shrink();
+        self.configurations.shrink();
+        if let RoleState::Leader(leader) = &mut self.role {
+            leader.progress.iter_mut().for_each(Progress::shrink);
+            leader.progress.shrink_to_fit();
+            leader.reads.waiting.shrink_to_fit();
+            leader.reads.attempts.shrink_to_fit();
         }
     }
 

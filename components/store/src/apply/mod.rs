@@ -22,7 +22,7 @@ use crate::{
 /// The actor that applies the entries of every n-th region.
 pub(crate) struct ApplyWorker {
     shared: Arc<Shared>,
-    regions: BTreeMap<RegionId, Applier>,
+    regions: BTreeMap<RegionId, Box<Applier>>,
     /// Writes of the round, and what the commands of the round see of them.
     round: kv::Round,
     effects: Effects,
@@ -102,7 +102,7 @@ impl ApplyWorker {
         let Some(view) = self.shared.views.find(region_id) else { return };
         let loaded = Applier::load(region_id, &*self.shared.kv, view);
         match loaded {
-            Ok(applier) => drop(self.regions.insert(region_id, applier)),
+            Ok(applier) => drop(self.regions.insert(region_id, Box::new(applier))),
             Err(error) => (self.shared.fatal)(&format!("load region {region_id}: {error}")),
         }
     }

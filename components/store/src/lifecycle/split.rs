@@ -81,7 +81,7 @@ impl RaftWorker {
             let mail = RaftMail::Claim { parent, child: child.id, peer_id: me.id };
             self.shared.router.send_raft(child.id, mail);
         }
-        peer.splitting = Some(PendingSplit { draft, claims: BTreeMap::new(), record: None });
+        peer.splitting = Some(Box::new(PendingSplit { draft, claims: BTreeMap::new(), record: None }));
     }
 
     /// A split wants to bring a peer into being here.
@@ -195,7 +195,7 @@ impl RaftWorker {
             me,
             group,
             view,
-            announced_range: region.range.clone(),
+            announced_range: None,
             region: Some(region),
             applied_term: first.term,
         };

@@ -45,6 +45,11 @@ struct Bounds {
 }
 
 impl LogAge {
+    /// A peer that falls asleep keeps no room for what may never come.
+    pub(super) fn shrink(&mut self) {
+        self.marks.shrink_to_fit();
+    }
+
     /// Entries are written; they replace whatever the log held from the first of them on.
     pub(super) fn on_written(&mut self, now: Instant, entries: &[Entry]) {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };

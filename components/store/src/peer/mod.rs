@@ -48,11 +48,11 @@ pub(crate) struct Peer {
     /// The applied descriptor; `None` before the first snapshot.
     region: Option<Arc<Region>>,
     /// Peers that have shown a log in this run, so that they need not be told how to come into being.
-    answered: BTreeSet<PeerId>,
+    answered: Vec<PeerId>,
     /// Where senders live that no configuration of the log names (a leader that this log does not know yet).
     contacts: BTreeMap<PeerId, PeerIdentity>,
     /// The keys of the region, as the messages that created this peer named them; for the time without a descriptor.
-    announced_range: KeyRange,
+    announced_range: Option<Box<KeyRange>>,
     /// The term of the last applied entry.
     applied_term: Term,
     /// The last index that was written to the log engine.
@@ -68,7 +68,7 @@ pub(crate) struct Peer {
     /// The record of a snapshot that is being made durable, and the Ready that carries it.
     installing: Option<(Index, InstallStage)>,
     /// A split that the applier waits for.
-    pub(crate) splitting: Option<PendingSplit>,
+    pub(crate) splitting: Option<Box<PendingSplit>>,
     /// Indexes of entries that change the region itself and are not applied yet.
     region_entries: BTreeSet<Index>,
     /// A split that this peer has proposed: where it is, its name, and who is answered.
@@ -125,7 +125,7 @@ pub(crate) struct PeerStart {
     pub(crate) group: RaftGroup,
     pub(crate) view: Arc<RegionView>,
     pub(crate) region: Option<Arc<Region>>,
-    pub(crate) announced_range: KeyRange,
+    pub(crate) announced_range: Option<KeyRange>,
     pub(crate) applied_term: Term,
 }
 
@@ -138,9 +138,9 @@ impl Peer {
             group: start.group,
             view: start.view,
             region: start.region,
-            answered: BTreeSet::new(),
+            answered: Vec::new(),
             contacts: BTreeMap::new(),
-            announced_range: start.announced_range,
+            announced_range: start.announced_range.map(Box::new),
             applied_term: start.applied_term,
             written_index,
             log_age: LogAge::default(),
@@ -207,14 +207,14 @@ impl Peer {
         if envelope.message.from != envelope.from.id || envelope.message.to != self.me.id {
             return;
         }
-        if shows_log(&envelope.message.body) {
-            self.answered.insert(envelope.from.id);
+        if !self.has_answered(envelope.from.id) && shows_log(&envelope.message.body) {
+            self.answered.push(envelope.from.id);
         }
         if self.find_store(envelope.from.id) != Some(envelope.from.store_id) {
             self.contacts.insert(envelope.from.id, envelope.from);
         }
         if let (None, Some(range)) = (&self.region, envelope.range) {
-            self.announced_range = range;
+            self.announced_range = Some(Box::new(range));
         }
         if matches!(envelope.message.body, MessageBody::Snapshot { .. }) {
             // Only this store's own snapshot worker may say that a snapshot is here.
@@ -293,7 +293,11 @@ impl Peer {
 
     /// The range to name to a peer that may not exist yet.
     fn range(&self) -> KeyRange {
-        self.region.as_ref().map_or_else(|| self.announced_range.clone(), |region| region.range.clone())
+        match (&self.region, &self.announced_range) {
+            (Some(region), _) => region.range.clone(),
+            (None, Some(range)) => KeyRange::clone(range),
+            (None, None) => KeyRange::default(),
+        }
     }
 
     fn check_leads(&self, store_id: StoreId) -> Result<()> {

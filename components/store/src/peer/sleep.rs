@@ -258,6 +258,7 @@ impl Peer {
             self.sleep.fail(now);
             return false;
         }
+        self.log_age.shrink();
         self.sleep.rest = Rest::Leading(Box::new(LeadingSleep { sleeper, agreed, debts }));
         self.sleep.failed_count = 0;
         true
@@ -287,6 +288,7 @@ impl Peer {
         }
         let sleeper = Sleeper { region_id: self.region_id, term: contract.term };
         let asleep = FollowingSleep { sleeper, leader_store: from, incarnation };
+        self.log_age.shrink();
         self.sleep.rest = Rest::Following(Box::new(asleep));
         true
     }

@@ -24,6 +24,7 @@ use types::{
 };
 
 use crate::{
+    memory::held_bytes,
     mortal::{Fuse, MortalLog},
     slow_kv::{SlowKv, SnapshotDelay},
 };
@@ -426,6 +427,23 @@ impl Cluster {
         let running = self.stores.remove(&id).expect("the store runs");
         running.disk.crash(&mut |_| 0);
         running.disk.clone()
+    }
+
+    /// When an actor of a store wants a round, without mail.
+    pub(crate) fn deadline(&self, id: StoreId, name: &str) -> Option<Instant> {
+        let actor = self.stores[&id].actors.iter().find(|actor| actor.name() == name);
+        actor.expect("there is such an actor").deadline()
+    }
+
+    /// Ends a store for good: what it held in memory.
+    pub(crate) fn end(&mut self, id: StoreId) -> usize {
+        let Running { store, disk, log, kv, actors, .. } = self.stores.remove(&id).expect("the store runs");
+        let before = held_bytes();
+        drop((store, actors));
+        let held = before - held_bytes();
+        // These stand for what is on a disk.
+        drop((disk, log, kv));
+        held
     }
 
     /// Starts a killed store again.

@@ -6,6 +6,7 @@ mod cluster;
 mod crashes;
 mod leases;
 mod ledger;
+mod memory;
 mod mortal;
 mod reports;
 mod sizes;
