@@ -10,8 +10,10 @@ fn a_hundred_seeds_hold() {
     let goal = Goal::default();
     let mut totals = Totals::default();
     let mut failures = Vec::new();
+    let mut regions_most = 0;
     runner::run_all(1..101, goal, 2, false, |end| {
         totals.add(&end.totals);
+        regions_most = regions_most.max(end.totals.regions);
         match end.failure {
             Some(failure) => failures.push(format!("cargo sim --seed {}: {failure}", end.seed)),
             None => {
@@ -32,6 +34,8 @@ fn a_hundred_seeds_hold() {
     assert!(totals.splits > 0);
     assert!(totals.repeats > 0);
     assert!(totals.regions > 400, "some runs begin with many regions");
+    assert!(regions_most > 50, "{regions_most}");
+    assert_eq!(totals.by_kind.len(), 20, "every kind of fault: {:?}", totals.by_kind);
     assert!(totals.own_regions > 0);
     assert!(totals.returns > 0);
     assert!(totals.snapshots > 0);
@@ -40,6 +44,15 @@ fn a_hundred_seeds_hold() {
     assert!(totals.timestamps > 0);
     assert!(totals.refusals > 0, "some stores have little memory");
     assert!(totals.succeeded * 2 > totals.operations, "most operations succeed in spite of everything");
+}
+
+/// One seed in a hundred or so begins with more than half of what there may be.
+#[test]
+fn a_seed_with_nearly_two_hundred_regions_holds() {
+    let end = run_seed(215, Goal::default(), false);
+    assert_eq!(end.failure, None);
+    assert!(end.totals.regions > 150, "{}", end.totals);
+    assert!(end.totals.operations >= 1_000 && end.totals.faults >= 5, "{}", end.totals);
 }
 
 #[test]

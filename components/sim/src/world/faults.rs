@@ -24,6 +24,8 @@ pub struct Counters {
     pub suspensions: u64,
     /// Snapshots that their receivers had whole.
     pub snapshots: u64,
+    /// Frames that stores have sent: what a lane of a connection carries at once.
+    pub frames: u64,
     /// Times that a store's ledger had no room for somebody, counted when its process ends.
     pub refusals: u64,
     /// Stores that stopped by themselves after a failure of their disk.

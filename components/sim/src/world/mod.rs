@@ -396,6 +396,7 @@ impl World {
 
     fn transmit(&mut self, id: HostId, from: StoreId, to: StoreId, lane: Lane, messages: Vec<StoreMessage>) {
         let Some(target) = self.host_of(to) else { return };
+        self.counters.frames += 1;
         self.counters.snapshots += messages.iter().filter(|message| is_snapshot_end(message)).count() as u64;
         let generation = self.hosts[target.0].generation;
         match self.network.send(self.now, Site::Host(id), Site::Host(target), lane) {
