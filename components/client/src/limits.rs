@@ -45,6 +45,9 @@ pub const PLACEMENT_TIMEOUT: Duration = Duration::from_secs(1);
 pub const SPLIT_TIMEOUT: Duration = Duration::from_secs(70);
 /// Questions to placement that are under way at once: operations that miss the same region wait for the first of them.
 pub const LOOKUPS_MAX: usize = 2;
+/// Regions that one lookup brings, the one that is looked for and those behind it: after the death of a store, or when
+/// nothing is known yet, operations on many regions look up at once, and one answer serves many of them. About 16 KiB.
+pub const LOOKUP_REGIONS_MAX: u32 = 128;
 /// Bytes that may be under way on a connection, and on its stream, before the receiver has taken them.
 pub const WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 /// Bytes of the longest key that a lookup is made for.

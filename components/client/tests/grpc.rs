@@ -104,6 +104,27 @@ async fn a_moved_leader_and_a_split_region_are_followed() {
     assert_eq!(cluster.state().lookup_count, lookups + 1, "without a hint placement is asked");
 }
 
+/// Operations on many regions that nothing is known of, as after a start, share their lookups; and likewise on many that
+/// have lost their leader's store, of which only the doubted ones are learnt anew.
+#[tokio::test]
+async fn one_lookup_serves_operations_on_many_regions() {
+    let starts: Vec<&'static str> = (0..300).map(|at| &*format!("{at:03}").leak()).collect();
+    let cluster = Cluster::start(3, &[&[""], &starts[1..]].concat()).await;
+    let client = connect(&cluster, RetryPolicy::default()).await;
+    let puts = || futures::future::join_all(starts.iter().map(|key| client.put(*key, "1")));
+    assert!(puts().await.iter().all(Result::is_ok));
+    let lookups = cluster.state().lookup_count;
+    assert!(lookups <= 6, "{lookups} lookups of 300 regions");
+
+    let mut state = cluster.state();
+    state.leaders.values_mut().for_each(|store| *store = StoreId(store.0 % 3 + 1));
+    state.faults.extend(std::iter::repeat_n(Fault::NoHint, 300));
+    drop(state);
+    assert!(puts().await.iter().all(Result::is_ok));
+    let lookups = cluster.state().lookup_count - lookups;
+    assert!((1..=30).contains(&lookups), "{lookups} lookups of 300 regions that are led from elsewhere");
+}
+
 #[tokio::test]
 async fn the_fate_of_a_write_is_told_as_it_is() {
     let cluster = Cluster::start(1, &[""]).await;

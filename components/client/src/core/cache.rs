@@ -105,6 +105,13 @@ impl RegionCache {
         true
     }
 
+    /// Learns a region that nobody has asked for, where it is not known or is doubted: what is known of the others has
+    /// been learnt from their stores, and is newer than what placement says. Whether it was learnt.
+    pub fn fill(&mut self, region: Region, leader: Option<Peer>) -> bool {
+        let is_wanted = self.overlapping(&region).iter().all(|start| self.by_start[start].is_stale);
+        is_wanted && self.insert(region, leader)
+    }
+
     /// Learns who leads a region. False: the region is not known or has no such peer.
     pub fn set_leader(&mut self, id: RegionId, leader: Peer) -> bool {
         let stamp = self.next_stamp();
@@ -175,5 +182,44 @@ impl RegionCache {
             .take_while(|(_, route)| reaches(route))
             .map(|(start, _)| start.clone())
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use types::{Epoch, KeyRange, PeerId, PeerRole, StoreId};
+
+    use super::*;
+
+    fn region(id: u64, start: &'static str, end: &'static str) -> Region {
+        let peer =
+            |store| Peer { id: PeerId(10 * id + store), store_id: StoreId(store), role: PeerRole::Voter };
+        let peers = vec![peer(1), peer(2)];
+        Region { id: RegionId(id), range: KeyRange::new(start, end), epoch: Epoch::FIRST, peers }
+    }
+
+    #[test]
+    fn what_nobody_asked_for_replaces_only_what_is_doubted() {
+        let mut cache = RegionCache::new();
+        let (left, right) = (region(2, "", "m"), region(3, "m", ""));
+        let leader = |region: &Region, store| region.find_peer_on(StoreId(store));
+        assert!(cache.fill(left.clone(), leader(&left, 1)), "it was not known");
+        cache.insert(right.clone(), leader(&right, 1));
+        cache.set_leader(RegionId(3), right.peers[1]);
+        // Placement may still believe in the leader before.
+        assert!(!cache.fill(right.clone(), leader(&right, 1)));
+        let at = |key: &'static str| Position::At(Bytes::from(key));
+        let route = cache.find(&at("z")).unwrap();
+        assert_eq!(route.leader, Some(right.peers[1]));
+        let stamp = route.stamp;
+        cache.doubt(RegionId(3), stamp);
+        assert!(cache.fill(right.clone(), leader(&right, 1)));
+        assert!(cache.is_newer(&at("z"), stamp));
+        // A region that covers two of which one is not doubted.
+        let whole = Region { epoch: types::Epoch { version: 9, ..Epoch::FIRST }, ..region(4, "", "") };
+        let stamp = cache.find(&at("a")).unwrap().stamp;
+        cache.doubt(RegionId(2), stamp);
+        assert!(!cache.fill(whole, None));
+        cache.check_invariants();
     }
 }

@@ -193,8 +193,12 @@ impl Driver {
         if self.cache.lock().is_newer(position, newer_than) {
             return Ok(());
         }
-        let (region, leader) = self.placement.region(position).await?;
-        self.cache.lock().insert(region, leader);
+        let (found, others) = self.placement.region_and_others(position).await?;
+        let mut cache = self.cache.lock();
+        cache.insert(found.0, found.1);
+        for (region, leader) in others {
+            cache.fill(region, leader);
+        }
         Ok(())
     }
 

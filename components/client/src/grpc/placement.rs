@@ -22,6 +22,9 @@ use types::{ClusterId, KeyRange, Peer, Region, RegionId, StoreId};
 
 use crate::{core::Position, limits};
 
+/// A region, with its leader where placement knows it.
+type Route = (Region, Option<Peer>);
+
 /// How far a split of many regions has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
@@ -123,8 +126,19 @@ impl Placement {
         &self.endpoints
     }
 
-    /// The region at a position, with its leader where placement knows it.
-    pub(super) async fn region(&self, position: &Position) -> Result<(Region, Option<Peer>), String> {
+    /// The region at a position, and some of those behind it.
+    pub(super) async fn region_and_others(&self, position: &Position) -> Result<(Route, Vec<Route>), String> {
+        let Position::At(key) = position else {
+            return Ok((self.region(position).await?, Vec::new()));
+        };
+        let range = KeyRange { start_key: key.clone(), end_key: Bytes::new() };
+        let mut routes = self.scan(range, limits::LOOKUP_REGIONS_MAX).await?.into_iter();
+        let found = routes.next().filter(|(region, _)| region.range.contains_key(key));
+        Ok((found.ok_or("placement knows no region there")?, routes.collect()))
+    }
+
+    /// The region at a position.
+    pub(super) async fn region(&self, position: &Position) -> Result<Route, String> {
         let response = match position {
             Position::At(key) => self.get_region(key.clone()).await?,
             // No key is longer than this one and as high: it lies in the last region.
@@ -145,10 +159,16 @@ impl Placement {
         Ok((region, response.leader.and_then(|peer| Peer::try_from(peer).ok())))
     }
 
-    /// The regions of a range, with their leaders where placement knows them: as many as one answer holds.
-    pub(super) async fn regions(&self, range: KeyRange) -> Result<Vec<(Region, Option<Peer>)>, String> {
+    /// The regions of a range: as many as one answer holds.
+    pub(super) async fn regions(&self, range: KeyRange) -> Result<Vec<Route>, String> {
+        self.scan(range, 0).await
+    }
+
+    /// The first regions of a range; zero: as many as one answer holds.
+    async fn scan(&self, range: KeyRange, count_max: u32) -> Result<Vec<Route>, String> {
         let KeyRange { start_key, end_key } = range;
-        let request = pdpb::ScanRegionsRequest { header: self.header(), start_key, limit: 0, end_key };
+        let limit = i32::try_from(count_max).unwrap_or(i32::MAX);
+        let request = pdpb::ScanRegionsRequest { header: self.header(), start_key, limit, end_key };
         let response = self
             .ask(limits::PLACEMENT_TIMEOUT, |mut client| {
                 let request = request.clone();

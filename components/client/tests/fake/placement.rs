@@ -62,6 +62,28 @@ macro_rules! unused {
                 Ok(region_response(&state, region))
             }
 
+            async fn scan_regions(
+                &self,
+                request: Request<wire::ScanRegionsRequest>,
+            ) -> Result<Response<wire::ScanRegionsResponse>, Status> {
+                let request = request.into_inner();
+                let mut state = self.cluster.state();
+                state.lookup_count += 1;
+                let mut regions: Vec<_> = state.regions.iter().collect();
+                regions.sort_by_key(|region| &region.range.start_key);
+                let range = types::KeyRange { start_key: request.start_key, end_key: request.end_key };
+                let limit = usize::try_from(request.limit).unwrap();
+                let limit = if limit == 0 { usize::MAX } else { limit };
+                let regions = regions.into_iter().filter(|region| region.range.overlaps(&range)).take(limit);
+                let regions = regions.map(|region| wire::Region {
+                    region: Some(region.clone().into()),
+                    leader: state.leader(region).map(Into::into),
+                    ..wire::Region::default()
+                });
+                let regions = regions.collect();
+                Ok(Response::new(wire::ScanRegionsResponse { header: header(), regions, ..Default::default() }))
+            }
+
             async fn get_prev_region(
                 &self,
                 request: Request<wire::GetRegionRequest>,
@@ -108,7 +130,6 @@ macro_rules! unused {
 
 unused! {
     get_region_by_id(wire::GetRegionByIdRequest) -> wire::GetRegionResponse;
-    scan_regions(wire::ScanRegionsRequest) -> wire::ScanRegionsResponse;
     batch_scan_regions(wire::BatchScanRegionsRequest) -> wire::BatchScanRegionsResponse;
     get_all_stores(wire::GetAllStoresRequest) -> wire::GetAllStoresResponse;
     get_cluster_info(wire::GetClusterInfoRequest) -> wire::GetClusterInfoResponse;
