@@ -54,7 +54,7 @@ impl RocksKv {
         let mut write_options = WriteOptions::default();
         write_options.disable_wal(true);
         let health = Arc::new(Health::default());
-        let staging = Staging::open(path, rocks_options, Arc::clone(&health))?;
+        let staging = Staging::open(path, options.staged()?, Arc::clone(&health))?;
         Ok(RocksKv {
             database: Arc::new(Database { db, _lock: lock }),
             path: path.to_owned(),

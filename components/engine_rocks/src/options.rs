@@ -72,8 +72,16 @@ impl Options {
         Ok(options)
     }
 
-    /// How the KV is opened; also the format of staged files.
+    /// How the KV is opened.
     pub(crate) fn kv(&self) -> Result<rocksdb::Options> {
+        let mut options = self.staged()?;
+        options.set_bottommost_compression_type(DBCompressionType::Zstd);
+        Ok(options)
+    }
+
+    /// How staged files are written: without the compression of the last level, which takes more than half of the time
+    /// of the thread that receives them. Compactions see to it when they come to these files.
+    pub(crate) fn staged(&self) -> Result<rocksdb::Options> {
         // Without this a drop would flush. It would do no harm, but a stop that was not graceful had better be the same
         // as a crash in every respect that tests can see. The other bound keeps reads fast among many deleted ranges.
         let mut options =
@@ -81,7 +89,6 @@ impl Options {
         options.set_write_buffer_size(self.kv_memtable_bytes);
         options.set_max_write_buffer_number(self.kv_memtable_count.into());
         options.set_compression_type(DBCompressionType::Lz4);
-        options.set_bottommost_compression_type(DBCompressionType::Zstd);
         let mut table = self.table();
         table.set_bloom_filter(10.0, false);
         table.set_whole_key_filtering(true);
