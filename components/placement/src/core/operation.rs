@@ -13,6 +13,9 @@ use super::{
     limits::OPERATIONS_ENDED_KEPT,
 };
 
+/// Why an operation ends whose region was changed by somebody else.
+pub const OVERTAKEN: &str = "somebody else has changed the region's peers";
+
 /// What a region shall become; a row while it runs and for a while afterwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
@@ -124,6 +127,19 @@ impl Operation {
         }
         let is_pending = learners.any(|peer| seen.pending_peers.contains(&peer.id));
         if is_pending { Stage::CatchingUp } else { Stage::Switching }
+    }
+
+    /// Whether somebody else has changed the region's peers since it began. Its own first step adds every peer that the
+    /// goal names and the region lacks, and no later one takes any of them away; so if one is missing behind another
+    /// change it was removed, and its id, or that of a peer that was meant to stay, is used up: a store never takes a peer
+    /// back.
+    #[must_use]
+    pub fn is_overtaken(&self, region: &Region) -> bool {
+        let has_changed = region.epoch.conf_version > self.epoch.conf_version;
+        match &self.aim {
+            Aim::Peers(peers) => has_changed && peers.iter().any(|peer| region.find_peer(peer.id).is_none()),
+            Aim::Leader(_) => false,
+        }
     }
 
     /// The store of a peer that is to vote or lead, and does not yet, and fails `is_live`.

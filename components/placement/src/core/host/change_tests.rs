@@ -11,7 +11,7 @@ use super::{
 use crate::core::{
     api::{ChangeRequest, OperationPicture, OperationState, PlacementAnswer, PlacementCall, RegionChange},
     limits::{OPERATION_STALLED_AFTER, OPERATIONS_ENDED_KEPT, SCHEDULE_INTERVAL},
-    operation::Goal,
+    operation::{Goal, OVERTAKEN},
     protocol::{LonelyPeer, StoreReport},
     record::{StoreLoad, StoreState},
     rows::RowKey,
@@ -307,6 +307,47 @@ fn a_change_that_is_given_up_stops() {
     assert_eq!(cluster.operation(id).state, OperationState::Cancelled);
     let twice = cluster.call(PlacementCall::CancelOperation { operation_id: id });
     assert_eq!(twice, Err(Error::OperationNotFound(id)));
+}
+
+/// Peers are changed by somebody who asks the region's leader and not placement: what the operation would bring back may be
+/// a peer that its store has ended for good.
+#[test]
+fn an_operation_ends_when_somebody_else_changes_the_peers() {
+    let mut cluster = Cluster::new();
+    let [b, c, d] = [1, 2, 3].map(|at| cluster.store(at));
+    let bump = |cluster: &mut Cluster, by: u64| {
+        cluster.regions[1].epoch.conf_version += by;
+        cluster.report();
+    };
+    // The new peer is added, and removed again.
+    let id = cluster.change(2, RegionChange::MovePeer { from: b, to: d }).unwrap();
+    let told = cluster.goal();
+    let new = told.peers.iter().copied().find(|peer| peer.store_id == d).unwrap();
+    cluster.regions[1].peers.push(Peer { role: PeerRole::Learner, ..new });
+    bump(&mut cluster, 1);
+    assert_eq!(cluster.operation(id).state, OperationState::Running, "that is the way to the goal");
+    assert_eq!(cluster.goal().peers, told.peers);
+    cluster.bench.goals.clear();
+    cluster.regions[1].peers.retain(|peer| peer.id != new.id);
+    bump(&mut cluster, 1);
+    let ended = cluster.operation(id);
+    assert_eq!((ended.state, ended.reason.as_str()), (OperationState::Failed, OVERTAKEN));
+    let goals = std::mem::take(&mut cluster.bench.goals);
+    let names_it = |goal: &Goal| goal.peers.iter().any(|peer| peer.id == new.id);
+    assert!(!goals.iter().any(|(_, goal)| names_it(goal)), "{goals:?}");
+    let (_, stop) = goals.last().expect("its leader is told to stay as it is");
+    assert_eq!((stop.operation_id, &stop.peers), (id, &cluster.regions[1].peers));
+    // A peer that would stay is removed before the first step.
+    let id = cluster.change(2, RegionChange::MovePeer { from: b, to: d }).unwrap();
+    cluster.bench.goals.clear();
+    cluster.regions[1].peers.retain(|peer| peer.store_id != c);
+    bump(&mut cluster, 1);
+    assert_eq!(cluster.operation(id).state, OperationState::Failed);
+    // Repair begins another one, with a peer of its own.
+    let repair = cluster.goal();
+    assert!(repair.operation_id > id && repair.peers.len() == 3 && !names_it(&repair), "{repair:?}");
+    cluster.carry_out(&repair);
+    assert_eq!(cluster.operation(repair.operation_id).state, OperationState::Done);
 }
 
 #[test]

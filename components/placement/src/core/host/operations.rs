@@ -14,7 +14,7 @@ use crate::core::{
         OPERATION_DEADLINE, OPERATION_STALLED_AFTER, OPERATIONS_RUNNING_MAX, STORE_FULL_BELOW_PERCENT,
         TRANSFER_DEADLINE,
     },
-    operation::{Aim, Goal, Operation, Seen},
+    operation::{Aim, Goal, OVERTAKEN, Operation, Seen},
     protocol::{ReportAnswer, Response},
     scheduler::{Picture, RegionSummary, StoreSummary, Wish, WishAim, schedule},
 };
@@ -123,6 +123,7 @@ impl Serving {
             return Some((store_id, goal));
         };
         let is_possible = !operation.is_done(region, soft.seen(region))
+            && !operation.is_overtaken(region)
             && operation.store_ids().all(|store_id| soft.is_live(now, store_id));
         is_possible.then(|| (store_id, operation.goal(region, self.term)))
     }
@@ -299,7 +300,9 @@ fn how_ended(
     if is_joint(region) {
         return None;
     }
-    let reason = if let Some(id) = operation.find_lost_target(region, |id| soft.may_be_live(now, id)) {
+    let reason = if operation.is_overtaken(region) {
+        OVERTAKEN.to_owned()
+    } else if let Some(id) = operation.find_lost_target(region, |id| soft.may_be_live(now, id)) {
         format!("store {id} has not been heard for a while, or has no voter any more")
     } else if now.wall >= operation.deadline {
         format!("its time is over: {stage}")

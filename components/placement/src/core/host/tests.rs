@@ -706,15 +706,18 @@ fn an_operation_survives_its_placement_leader() {
     next.now = bench.now;
     next.lead(&mut group);
     assert!(next.goals.is_empty(), "nobody has reported to it yet");
-    let joint = Region { epoch: Epoch { conf_version: 2, version: 1 }, ..first(2) };
-    for (store, regions) in stores.iter().zip([&[joint.clone()][..], &[], &[]]) {
+    let mut grown = Region { epoch: Epoch { conf_version: 2, version: 1 }, ..first(2) };
+    let new = goal.peers.iter().filter(|peer| grown.find_peer(peer.id).is_none());
+    let learners: Vec<Peer> = new.map(|peer| Peer { role: PeerRole::Learner, ..*peer }).collect();
+    grown.peers.extend(learners);
+    for (store, regions) in stores.iter().zip([&[grown.clone()][..], &[], &[]]) {
         next.report(&mut group, store, 1, regions).unwrap();
     }
     next.pass(GOAL_REPEAT_INTERVAL, &mut group);
     let (store_id, again) = next.goals.pop().expect("the goal is told again");
     assert_eq!(store_id, StoreId(1_000));
     assert_eq!((again.operation_id, &again.peers), (goal.operation_id, &goal.peers));
-    assert_eq!(again.epoch, joint.epoch, "for the epoch that the leader reported");
+    assert_eq!(again.epoch, grown.epoch, "for the epoch that the leader reported");
     assert!(again.placement_term > goal.placement_term);
 }
 
