@@ -122,6 +122,22 @@ pub const OPERATIONS_PER_TARGET_MAX: usize = 8;
 /// Operations that take a peer from one store at one time only to level the stores: each is a copy to be sent.
 pub const OPERATIONS_PER_SOURCE_MAX: usize = 8;
 
+/// Stores whose bytes differ by less than this, in per cent of what they have on average, are level.
+pub const LEVEL_TOLERANCE_PERCENT: u64 = 10;
+
+/// So are those that differ by less than this, in bytes: a disk does not feel it, and reports may leave as much open.
+pub const LEVEL_TOLERANCE_BYTES_MIN: u64 = 16 << 20;
+
+/// Sizes of regions are told in steps of this many bytes at the least: differences below it mean nothing.
+pub const SIZE_STEP_BYTES: u64 = 1 << 20;
+
+/// Two regions change places to level bytes only if they differ by at least this part, in per cent, of what is copied. Half
+/// of the tolerance: stores all of whose regions differ by less are level.
+pub const EXCHANGE_WORTH_PERCENT: u64 = LEVEL_TOLERANCE_PERCENT / 2;
+
+/// Bytes are not levelled while more regions than this, in per cent, are of unknown size.
+pub const SIZES_UNKNOWN_PERCENT: usize = 5;
+
 /// Leaders that are handed over at one time only to level them: each costs its region an election's pause.
 pub const TRANSFERS_RUNNING_MAX: usize = 8;
 

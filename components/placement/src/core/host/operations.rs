@@ -270,6 +270,7 @@ impl Serving {
                     region,
                     leader: soft.leader_store(region),
                     is_healthy: soft.is_healthy(region),
+                    size_bytes: soft.size(region.id).map(|size| size.size_bytes),
                 })
                 .collect(),
             voter_count: settings
@@ -334,9 +335,11 @@ fn count_region(
         Some(Aim::Peers(peers)) => peers.as_slice(),
         Some(Aim::Leader(_)) | None => region.peers.as_slice(),
     };
+    let size = soft.size(region.id).filter(|_| region.id != RegionId::PLACEMENT).unwrap_or_default();
     for peer in aim {
         if let Some(store) = stores.get_mut(&peer.store_id) {
             store.peer_count += 1;
+            store.size_bytes = store.size_bytes.saturating_add(size.size_bytes);
             let votes = region.find_peer(peer.id).is_some_and(|peer| peer.role == PeerRole::Voter);
             store.arriving_count += usize::from(!votes && operation.is_some());
         }

@@ -24,6 +24,8 @@ pub(super) struct Soft {
     pub(super) stores: BTreeMap<StoreId, StoreSoft>,
     /// Leaders of regions.
     leaders: BTreeMap<RegionId, LeaderSoft>,
+    /// What the last leader of each region said that it holds: true enough while there is none.
+    sizes: BTreeMap<RegionId, RegionSize>,
     /// The placement group's own descriptor.
     pub(super) placement_group: Option<Region>,
     /// Operations that run: how far they were, and since when.
@@ -56,7 +58,6 @@ struct LeaderSoft {
     term: Term,
     down_peers: Vec<PeerId>,
     pending_peers: Vec<PeerId>,
-    size: RegionSize,
 }
 
 impl Soft {
@@ -100,7 +101,8 @@ impl Soft {
         if self.leaders.get(&region.id).is_some_and(|known| known.term > term) {
             return;
         }
-        self.leaders.insert(region.id, LeaderSoft { peer: leader, term, down_peers, pending_peers, size });
+        self.leaders.insert(region.id, LeaderSoft { peer: leader, term, down_peers, pending_peers });
+        self.sizes.insert(region.id, size);
     }
 
     /// A store does not lead a region any more.
@@ -118,6 +120,12 @@ impl Soft {
     /// A region is no more.
     pub(super) fn forget_region(&mut self, region_id: RegionId) {
         self.leaders.remove(&region_id);
+        self.sizes.remove(&region_id);
+    }
+
+    /// How much a region holds; `None`: no leader has said.
+    pub(super) fn size(&self, region_id: RegionId) -> Option<RegionSize> {
+        self.sizes.get(&region_id).copied()
     }
 
     /// What is known of a region beside its descriptor.
@@ -170,7 +178,7 @@ impl Soft {
             leader: leader.and_then(|leader| region.find_peer(leader.peer.id)),
             down_peers: leader.map(|leader| leader.down_peers.clone()).unwrap_or_default(),
             pending_peers: leader.map(|leader| leader.pending_peers.clone()).unwrap_or_default(),
-            size: leader.map(|leader| leader.size).unwrap_or_default(),
+            size: self.size(region.id).unwrap_or_default(),
         }
     }
 

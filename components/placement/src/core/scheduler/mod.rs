@@ -1,17 +1,24 @@
 //! Scheduling: a pure, seeded function from a picture of the cluster to where the voters and leaders of its regions should
-//! be. Repair comes first; peers and leaders are levelled with what it leaves of the budget.
+//! be. Repair comes first; peers and leaders are levelled with what it leaves of the budget: numbers of peers, then their
+//! bytes, then numbers of leaders.
 //!
 //! A scheduler sees no rows, terms or messages, and remembers nothing. To add one: a file here, a call in [`schedule`],
 //! a script in `testdata`.
 
 mod balance;
+mod exchange;
 mod leaders;
+mod movable;
 mod repair;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use types::{Region, RegionId, StoreId};
 
+use self::movable::Movable;
 use super::{
     limits::{GROUP_ONE_HEAD_START, OPERATIONS_PER_TARGET_MAX},
     record::StoreState,
@@ -49,6 +56,8 @@ pub struct RegionSummary<'a> {
     pub leader: Option<StoreId>,
     /// Whether its leader is known and can count on every peer.
     pub is_healthy: bool,
+    /// Bytes that it holds, by its leader's estimate; `None`: no leader has said.
+    pub size_bytes: Option<u64>,
 }
 
 /// A store as a scheduler sees it.
@@ -62,7 +71,9 @@ pub struct StoreSummary {
     pub state: StoreState,
     /// Peers that it will have when what is under way has ended.
     pub peer_count: usize,
-    /// How many of those it is about to get.
+    /// Bytes of those, as far as known; those of the placement group do not count.
+    pub size_bytes: u64,
+    /// How many of those peers it is about to get.
     pub arriving_count: usize,
     /// Peers that it is about to lose.
     pub leaving_count: usize,
@@ -93,10 +104,23 @@ pub enum WishAim {
 pub fn schedule(mut picture: Picture<'_>) -> Vec<Wish> {
     let mut wishes = repair::repair(&mut picture);
     if picture.is_balancing && !picture.is_group_first() {
-        balance::balance(&mut picture, &mut wishes);
+        level_peers(&mut picture, &mut wishes);
         leaders::level(&mut picture, &mut wishes);
     }
     wishes
+}
+
+fn level_peers(picture: &mut Picture<'_>, wishes: &mut Vec<Wish>) {
+    // While the placement group changes, its peers cannot be told from the others in the stores' counts.
+    if picture.placement_group_changing.is_some() || movable::are_level(picture) {
+        return;
+    }
+    let mut movable = Movable::new(picture);
+    let repaired_count = wishes.len();
+    balance::balance(picture, &mut movable, wishes);
+    exchange::exchange(picture, &mut movable, wishes);
+    let moving: BTreeSet<RegionId> = wishes[repaired_count..].iter().map(|wish| wish.region_id).collect();
+    picture.regions.retain(|summary| !moving.contains(&summary.region.id));
 }
 
 impl Picture<'_> {
