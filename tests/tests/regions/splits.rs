@@ -1,6 +1,9 @@
 //! Regions that split and move under load, while stores die, stop, lose power and are cut off.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use proto::placement::OperationState;
@@ -13,6 +16,8 @@ const CLIENTS: u64 = 8;
 const KEYS: usize = 48;
 /// The regions of the test in which a store joins many.
 const MANY: usize = 300;
+/// No operation begins for so long, when everything is where it should be.
+const STILL: Duration = Duration::from_secs(60);
 
 fn key(at: usize) -> String {
     format!("key-{at:03}")
@@ -119,7 +124,32 @@ async fn splits_survive_a_power_loss_of_every_store() -> Result<()> {
     Ok(())
 }
 
-/// A store joins many regions under load: it gets its share, no store has two peers of a region, and then there is peace.
+/// For each store, of how many regions it has a peer, and how many it leads.
+async fn shares(cluster: &Cluster) -> Result<BTreeMap<u64, (usize, usize)>> {
+    let stores = cluster.stores().await?.into_iter().filter_map(|view| view.store);
+    let mut shares: BTreeMap<u64, (usize, usize)> = stores.map(|row| (row.id, (0, 0))).collect();
+    for view in cluster.regions().await? {
+        for peer in view.region.context("no region")?.peers {
+            let (peer_count, leader_count) = shares.entry(peer.store_id).or_default();
+            *peer_count += 1;
+            *leader_count += usize::from(peer.id == view.leader_peer_id);
+        }
+    }
+    Ok(shares)
+}
+
+/// Every store has the same number of peers and of leaders, but for one.
+fn check_even(shares: &BTreeMap<u64, (usize, usize)>) -> Result<()> {
+    let is_even = |of: fn(&(usize, usize)) -> usize| {
+        let counts = || shares.values().map(of);
+        counts().max() <= counts().min().map(|fewest| fewest + 1)
+    };
+    ensure!(is_even(|share| share.0) && is_even(|share| share.1), "store: (peers, leaders) {shares:?}");
+    Ok(())
+}
+
+/// A store joins many regions under load: it gets its share, no store has two peers of a region, and then no operation
+/// begins for a minute.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_empty_store_gets_its_share_of_many_regions() -> Result<()> {
     let mut cluster = Cluster::start(Options::default()).await?;
@@ -127,30 +157,31 @@ async fn an_empty_store_gets_its_share_of_many_regions() -> Result<()> {
     let load = load(&cluster, MANY).await?;
     cluster.split_at(&(1..MANY).map(key).collect::<Vec<_>>()).await?;
     load.run_for(300).await?;
-    let new = cluster.add_store()?;
-    let new_id = cluster.store_id(new).await?;
-    let share = MANY * 3 / 4;
-    eventually("the new store to have its share", 3 * PATIENCE, async || {
-        let regions = cluster.regions().await?;
-        let peers = regions.iter().filter_map(|view| view.region.as_ref()).flat_map(|region| &region.peers);
-        let count = peers.filter(|peer| peer.store_id == new_id).count();
-        ensure!(count + 4 >= share, "{count} of {share}");
-        Ok(())
+    cluster.add_store()?;
+    eventually("everybody's share", 3 * PATIENCE, async || {
+        let shares = shares(&cluster).await?;
+        ensure!(shares.len() == 4, "{shares:?}");
+        check_even(&shares)
     })
     .await?;
     // `whole` looks for two peers of one region on a store as well.
     cluster.whole(3).await?;
-    let newest = async || Ok::<_, anyhow::Error>(cluster.operations().await?.iter().map(|row| row.id).max());
-    let mut last = None;
-    eventually("peace", PATIENCE, async || {
-        let before = std::mem::replace(&mut last, newest().await?);
-        tokio::time::sleep(Duration::from_secs(3)).await;
+    let mut still = (None, Instant::now());
+    eventually("peace", 3 * PATIENCE, async || {
         let operations = cluster.operations().await?;
+        let newest = operations.iter().map(|row| row.id).max();
         let is_running = operations.iter().any(|row| row.state() == OperationState::Running);
-        ensure!(!is_running && newest().await? == last && last == before, "operations begin: {last:?}");
+        if is_running || newest != still.0 {
+            still = (newest, Instant::now());
+        }
+        // A look at all operations is not asked for more often than people would.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        ensure!(still.1.elapsed() >= STILL, "an operation begins: {newest:?}");
         Ok(())
     })
     .await?;
-    println!("{:?}", load.finish().await?);
+    let shares = shares(&cluster).await?;
+    check_even(&shares)?;
+    println!("{shares:?} {:?}", load.finish().await?);
     Ok(())
 }
