@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use actor::{Mailbox, Now, Worker};
 use store::{
-    AdminAction, AdminRequest, Lane, LeadChanges, PlacementClient, PlacementMessage, RegionReport, SplitWish,
-    Store, StoreMessage, Transport,
+    AdminAction, AdminRequest, Lane, LeadChanges, PlacementClient, PlacementMessage, RegionReport, SplitKeys,
+    SplitKeysWish, SplitWish, Store, StoreMessage, Transport,
 };
 use types::{Instant, Region, RegionId, Split, StoreId, Term};
 
 use crate::{
     core::{
-        agent::{Agent, AgentConfig, Effect, LocalRegion, Locals},
+        agent::{Agent, AgentConfig, Effect, FoundKeys, LocalRegion, Locals},
         api::{Error, PlacementCall, Responder, SplitRequest},
         codec,
         host::{Host, HostConfig},
@@ -47,6 +47,8 @@ pub enum PlacementMail {
     Host(HostMail),
     /// From this store: how a split has ended, by its change id.
     SplitEnded(u64, store::Result<()>),
+    /// From this store: where a region can be divided, for the split of this change id.
+    KeysFound(u64, store::Result<SplitKeys>),
     /// From this store: a region that it leads is too large.
     SplitWanted(SplitWish),
 }
@@ -153,9 +155,12 @@ impl PlacementWorker {
                 let result = result.map_err(refusal_of_split);
                 self.agent.on_split_ended(now, change_id, result, &Here(&self.store));
             }
+            PlacementMail::KeysFound(change_id, result) => {
+                let found = result.map(found_keys).map_err(refusal_of_split);
+                self.agent.on_keys_found(now, change_id, found, &Here(&self.store));
+            }
             PlacementMail::SplitWanted(SplitWish { region_id, epoch, keys }) => {
-                let request =
-                    SplitRequest { region_id, keys, epoch: Some(epoch), change_id: 0, first_leader: None };
+                let request = SplitRequest { epoch: Some(epoch), ..SplitRequest::new(region_id, keys) };
                 self.agent.on_split_wanted(now, request, &Here(&self.store));
             }
         }
@@ -200,6 +205,9 @@ impl PlacementWorker {
                 Effect::Reply(responder, result) => responder.reply(result),
                 Effect::Respond(caller, response) => self.respond(caller, response),
                 Effect::Split { region_id, split } => self.split(region_id, split),
+                Effect::FindKeys { change_id, region_id, part_count } => {
+                    self.find_keys(change_id, region_id, part_count);
+                }
                 Effect::Goal(goal) => self.carry_out(goal),
                 Effect::Destroy(region) => self.destroy(region),
                 Effect::Stores(stores) => self.events.on_stores(stores),
@@ -255,6 +263,15 @@ impl PlacementWorker {
         });
         let epoch = Some(split.epoch);
         self.store.admin(AdminRequest { region_id, epoch, action: AdminAction::Split(split), responder });
+    }
+
+    /// Lets the store look for keys that divide a region evenly.
+    fn find_keys(&self, change_id: u64, region_id: RegionId, part_count: u32) {
+        let mailbox = Arc::clone(&self.mailbox);
+        let responder = store::Responder::new(move |result: store::Result<SplitKeys>| {
+            mailbox.send(PlacementMail::KeysFound(change_id, result));
+        });
+        self.store.find_split_keys(region_id, SplitKeysWish::Parts(part_count), responder);
     }
 
     /// Ends a peer that was removed and has not heard of it.
@@ -372,6 +389,12 @@ fn load_of(store: &Store, events: &dyn PlacementEvents) -> StoreLoad {
     let DiskSpace { capacity_bytes, available_bytes } = events.disk_space();
     let region_count = store.region_count() as u64;
     StoreLoad { capacity_bytes, available_bytes, region_count, leader_count: 0 }
+}
+
+fn found_keys(found: SplitKeys) -> FoundKeys {
+    let SplitKeys { region, keys, size, last_split } = found;
+    let last_split = last_split.map(|split| (split.change_id, split.keys));
+    FoundKeys { epoch: region.epoch, keys, key_count: size.key_count, last_split }
 }
 
 /// Why a store did not split a region, as the agent tells others.

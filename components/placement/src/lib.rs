@@ -38,7 +38,7 @@ pub use agent::{
 pub use crate::core::{
     api::{
         ChangeRequest, ClusterPicture, Error, OperationPicture, OperationState, PlacementAnswer,
-        PlacementCall, RegionChange, RegionRoute, Responder, Result, SplitRequest, Timestamp,
+        PlacementCall, RegionChange, RegionRoute, Responder, Result, SplitAt, SplitRequest, Timestamp,
     },
     bootstrap::first_address,
     division::Division,

@@ -324,7 +324,7 @@ impl Asker {
         let split = Split {
             change_id,
             epoch: region.epoch,
-            leader_store: picture.peer.store_id,
+            leader_stores: vec![picture.peer.store_id],
             children: vec![child],
         };
         self.parts[at].is_splitting = true;

@@ -123,8 +123,8 @@ impl Many {
                 .collect();
             next_key += children_count;
             self.regions.extend(children.iter().map(|child| child.region_id));
-            let split =
-                Split { change_id, epoch: region.epoch, leader_store: picture.peer.store_id, children };
+            let leader_stores = vec![picture.peer.store_id];
+            let split = Split { change_id, epoch: region.epoch, leader_stores, children };
             let next = split.children.last().expect("there are some").region_id;
             let body = self.ask(HostId(0), CallBody::Admin(parent, None, AdminAction::Split(split)));
             assert_eq!(body, AnswerBody::Admin(Ok(())));

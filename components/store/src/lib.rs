@@ -54,8 +54,8 @@ pub use handle::Store;
 pub use ledger::{Account, Ledger, Reservation};
 pub use liveness::{Section, SleepDigest, SleepMessage, SleepOffer, Sleeper, SleeperList, Unreachable};
 pub use message::{
-    AdminAction, AdminRequest, ApplyState, Beat, LeadChanges, MembershipMessage, PlacementMessage, Proposal,
-    RaftEnvelope, ReadRequest, RegionReport, RequestContext, Responder, SnapshotAck, SnapshotChunk,
+    AdminAction, AdminRequest, ApplyState, Beat, LastSplit, LeadChanges, MembershipMessage, PlacementMessage,
+    Proposal, RaftEnvelope, ReadRequest, RegionReport, RequestContext, Responder, SnapshotAck, SnapshotChunk,
     SnapshotHeader, SnapshotMessage, SnapshotStatus, SplitKeys, SplitKeysWish, SplitWish, StoreMessage,
 };
 pub use open::{OpenError, Ports};

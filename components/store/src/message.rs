@@ -419,6 +419,17 @@ pub struct SplitKeys {
     pub keys: Vec<Bytes>,
     /// What the region held.
     pub size: RegionSize,
+    /// The region's last split, if this peer knows one: who asks for that one again needs no keys.
+    pub last_split: Option<LastSplit>,
+}
+
+/// The last split of a region, as its peers remember it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastSplit {
+    /// Its name.
+    pub change_id: u64,
+    /// Where the new regions began, ascending.
+    pub keys: Vec<Bytes>,
 }
 
 /// A region that is led here and too large. Whoever takes the wish gives ids and lets it be split; if nothing comes of it,

@@ -105,8 +105,9 @@ pub struct Split {
     pub change_id: u64,
     /// The region's epoch; with another one the split does not happen.
     pub epoch: Epoch,
-    /// The store whose peer of each child leads the child's first term.
-    pub leader_store: StoreId,
+    /// The stores whose peers lead the children's first term, in turns: the first child's peer on the first of them, and so
+    /// on. Never none.
+    pub leader_stores: Vec<StoreId>,
     /// The new regions, in order of their keys: each begins at its key and ends where the next begins, the last one where
     /// the parent ended. The parent keeps what lies before the first.
     pub children: Vec<SplitChild>,
@@ -121,6 +122,14 @@ pub struct SplitChild {
     pub region_id: RegionId,
     /// Its peers' ids, one for each of the parent's peers, in the order of those.
     pub peer_ids: Vec<PeerId>,
+}
+
+impl Split {
+    /// The store whose peer leads the first term of the child at this place; `None` where no store is named.
+    #[must_use]
+    pub fn leader_store(&self, at: usize) -> Option<StoreId> {
+        self.leader_stores.get(at.checked_rem(self.leader_stores.len())?).copied()
+    }
 }
 
 impl Region {

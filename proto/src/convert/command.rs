@@ -39,7 +39,7 @@ pub fn encode_split(split: Split) -> Bytes {
     let split = wire::Split {
         change_id: split.change_id,
         epoch: Some(split.epoch.into()),
-        leader_store_id: split.leader_store.0,
+        leader_store_ids: split.leader_stores.iter().map(|id| id.0).collect(),
         children: split.children.into_iter().map(child).collect(),
     };
     let command = Some(wire::region_command::Command::Split(split));
@@ -64,10 +64,13 @@ pub fn decode_split(payload: Bytes) -> Result<Split> {
             peer_ids: peer_ids.collect::<Result<_>>()?,
         })
     };
+    required(split.leader_store_ids.first(), "Split", "leader_store_ids")?;
+    let leader_stores = split.leader_store_ids.into_iter();
+    let leader_stores = leader_stores.map(|id| non_zero(id, "Split", "leader_store_ids").map(StoreId));
     Ok(Split {
         change_id: split.change_id,
         epoch: required(split.epoch, "Split", "epoch")?.into(),
-        leader_store: StoreId(non_zero(split.leader_store_id, "Split", "leader_store_id")?),
+        leader_stores: leader_stores.collect::<Result<_>>()?,
         children: split.children.into_iter().map(child).collect::<Result<_>>()?,
     })
 }
@@ -258,15 +261,18 @@ mod tests {
         let split = Split {
             change_id: 7,
             epoch: types::Epoch { conf_version: 3, version: 4 },
-            leader_store: StoreId(1_001),
+            leader_stores: vec![StoreId(1_001), StoreId(1_002)],
             children: vec![child("b", 10), child("c", 20)],
         };
         let payload = encode_split(split.clone());
         assert_eq!(decode_split(payload.clone()), Ok(split.clone()));
         assert!(decode_split(payload.slice(..payload.len() - 1)).is_err());
         assert!(decode_split(Bytes::new()).is_err());
-        let unnamed = Split { children: vec![child("b", 0)], ..split };
+        let unnamed = Split { children: vec![child("b", 0)], ..split.clone() };
         assert!(decode_split(encode_split(unnamed)).is_err());
+        for leader_stores in [vec![], vec![StoreId(1_001), StoreId(0)]] {
+            assert!(decode_split(encode_split(Split { leader_stores, ..split.clone() })).is_err());
+        }
     }
 
     /// The format that lies in logs: a change of these bytes is a new version.

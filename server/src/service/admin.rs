@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use placement::{
-    ChangeRequest, PlacementAnswer, PlacementCall, RegionChange, RegionRoute, SplitRequest, StoreState,
-    limits::SCAN_REGIONS_MAX,
+    ChangeRequest, PlacementAnswer, PlacementCall, RegionChange, RegionRoute, SplitAt, SplitRequest,
+    StoreState, limits::SCAN_REGIONS_MAX,
 };
 use proto::{
     admin::{self, admin_client::AdminClient, admin_server},
@@ -333,10 +333,20 @@ impl admin_server::Admin for Admin {
         request: Request<admin::SplitRegionRequest>,
     ) -> Result<Response<admin::SplitRegionResponse>, Status> {
         let request = request.into_inner();
+        let at = match (request.split_keys, request.is_at_middle, request.part_count) {
+            (keys, false, None) => SplitAt::Keys(keys),
+            (keys, true, None) if keys.is_empty() => SplitAt::Middle,
+            (keys, false, Some(count)) if keys.is_empty() => SplitAt::Parts(count),
+            _ => {
+                let text = "a region is split at keys, at its middle or into parts: say one of them";
+                return Err(Status::invalid_argument(text));
+            }
+        };
         let request = SplitRequest {
+            at,
             epoch: request.epoch.map(Into::into),
             change_id: request.change_id,
-            ..SplitRequest::new(RegionId(request.region_id), request.split_keys)
+            ..SplitRequest::new(RegionId(request.region_id), Vec::new())
         };
         let (change_id, regions) = split(self.running()?, request).await?;
         let regions = regions.into_iter().map(Into::into).collect();

@@ -16,6 +16,8 @@ use proto::{
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::{free_addresses, wait_for_voters};
+
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One store in a cluster of its own.
@@ -29,10 +31,31 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) async fn start(keys: KeysMode) -> Host {
-        let mut host = Host::spawn("127.0.0.1:0", &["--single"]).await;
+        Host::start_with(keys, &[]).await
+    }
+
+    pub(crate) async fn start_with(keys: KeysMode, arguments: &[&str]) -> Host {
+        let mut host = Host::spawn("127.0.0.1:0", &[&["--single"], arguments].concat()).await;
         host.cluster_id = host.init(keys).await;
         host.wait_until_serving().await;
         host
+    }
+
+    /// Several stores in one cluster, whose first region has three voters.
+    pub(crate) async fn cluster(count: usize) -> Vec<Host> {
+        let addresses = free_addresses(count);
+        let join = addresses.join(",");
+        let mut hosts = Vec::new();
+        for address in &addresses {
+            hosts.push(Host::spawn(address, &["--join", &join]).await);
+        }
+        let cluster_id = hosts[0].init(KeysMode::Raw).await;
+        for host in &mut hosts {
+            host.cluster_id = cluster_id;
+            host.wait_until_serving().await;
+        }
+        wait_for_voters(&hosts[0]).await;
+        hosts
     }
 
     pub(crate) async fn spawn(address: &str, arguments: &[&str]) -> Host {

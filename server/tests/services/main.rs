@@ -340,7 +340,7 @@ async fn keyspaces_hide_how_keys_are_stored() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_stores_found_one_cluster_and_hand_leaders_about() {
-    let addresses = free_addresses();
+    let addresses = free_addresses(3);
     let join = addresses.join(",");
 
     // The store that sorts first is silent: nobody else may found a cluster.
@@ -383,9 +383,9 @@ async fn three_stores_found_one_cluster_and_hand_leaders_about() {
 }
 
 /// Three, in order.
-pub(crate) fn free_addresses() -> Vec<String> {
+pub(crate) fn free_addresses(count: usize) -> Vec<String> {
     let sockets: Vec<_> =
-        (0..3).map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+        (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
     let mut addresses: Vec<String> =
         sockets.iter().map(|socket| socket.local_addr().expect("it is bound").to_string()).collect();
     addresses.sort();

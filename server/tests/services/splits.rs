@@ -9,16 +9,44 @@ use proto::{
     vocabulary::Epoch,
 };
 use tonic::{Code, Status, transport::Channel};
+use types::memcomparable;
 
 use crate::{
-    FIRST_REGION, free_addresses, get,
+    FIRST_REGION, get,
     host::{Host, PATIENCE},
-    put, wait_for_voters,
+    put,
 };
 
 fn wish(region_id: u64, keys: &[&'static str]) -> SplitRegionRequest {
     let split_keys = keys.iter().map(|key| (*key).into()).collect();
     SplitRegionRequest { region_id, split_keys, ..SplitRegionRequest::default() }
+}
+
+fn at_middle(region_id: u64) -> SplitRegionRequest {
+    SplitRegionRequest { is_at_middle: true, ..wish(region_id, &[]) }
+}
+
+fn into_parts(region_id: u64, count: u32) -> SplitRegionRequest {
+    SplitRegionRequest { part_count: Some(count), ..wish(region_id, &[]) }
+}
+
+/// The first keys of regions that a split has left.
+fn starts_of(done: &SplitRegionResponse) -> Vec<bytes::Bytes> {
+    let ranges = done.regions.iter().map(|region| region.range.clone().unwrap_or_default());
+    ranges.map(|range| range.start_key).collect()
+}
+
+/// Pairs whose keys are these numbers, all of one size.
+async fn put_numbers(host: &Host, context: &kv::Context, numbers: std::ops::Range<u32>) {
+    let pair = |number| kv::KvPair {
+        key: format!("r\0\0\0{number:04}").into(),
+        value: "v".repeat(100).into(),
+        ..kv::KvPair::default()
+    };
+    let pairs = numbers.map(pair).collect();
+    let put = kv::RawBatchPutRequest { context: Some(context.clone()), pairs, ..Default::default() };
+    let done = host.tikv().raw_batch_put(put).await.expect("answered").into_inner();
+    assert_eq!(done, kv::RawBatchPutResponse::default());
 }
 
 async fn split(host: &Host, request: SplitRegionRequest) -> Result<SplitRegionResponse, Status> {
@@ -124,6 +152,102 @@ async fn splits_that_cannot_be_are_refused_and_said_why() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_split_a_region_where_it_is_even() {
+    let host = Host::start(KeysMode::Raw).await;
+    let context = host.context().await.expect("a context");
+    put_numbers(&host, &context, 0..100).await;
+    let ids = admin(&host).allocate_ids(AllocateIds { count: 1 }).await.expect("answered").into_inner();
+    let named = SplitRegionRequest { change_id: ids.first_id, ..at_middle(FIRST_REGION) };
+    let done = split(&host, named.clone()).await.expect("it is split");
+    assert_eq!(starts_of(&done), ["", "r\0\0\x000050"]);
+    assert_eq!(done.change_id, ids.first_id);
+    // Under its name it is the same, whatever is wished.
+    for again in [named, SplitRegionRequest { change_id: ids.first_id, ..into_parts(FIRST_REGION, 7) }] {
+        assert_eq!(split(&host, again).await.expect("it is the same"), done);
+    }
+    let child = done.regions[1].clone();
+    let current = SplitRegionRequest { epoch: child.epoch, ..into_parts(child.id, 5) };
+    let done = split(&host, current.clone()).await.expect("it is split");
+    let keys = ["r\0\0\x000050", "r\0\0\x000060", "r\0\0\x000070", "r\0\0\x000080", "r\0\0\x000090"];
+    assert_eq!(starts_of(&done), keys);
+    let stale = split(&host, current).await.expect_err("another epoch");
+    assert_eq!(stale.code(), Code::FailedPrecondition);
+    assert!(stale.message().contains("has epoch"), "{}", stale.message());
+    assert_eq!(starts(&host).await.len(), 6);
+    // Parts of a region that has fewer keys are those that there can be.
+    let few = split(&host, into_parts(child.id, 256)).await.expect("it is split");
+    assert_eq!(few.regions.len(), 10, "each key is a region");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regions_that_cannot_be_split_evenly_are_said_to_be_such() {
+    let host = Host::start(KeysMode::Raw).await;
+    let empty = split(&host, at_middle(FIRST_REGION)).await.expect_err("it holds nothing");
+    assert!(empty.message().contains("holds no key"), "{}", empty.message());
+    let context = host.context().await.expect("a context");
+    put_numbers(&host, &context, 0..1).await;
+    let both = SplitRegionRequest { is_at_middle: true, ..into_parts(FIRST_REGION, 2) };
+    let keys_and_parts = SplitRegionRequest { part_count: Some(2), ..wish(FIRST_REGION, &["m"]) };
+    let cases = [
+        (at_middle(FIRST_REGION), Code::InvalidArgument, "holds one key"),
+        (into_parts(FIRST_REGION, 3), Code::InvalidArgument, "holds one key"),
+        (into_parts(FIRST_REGION, 0), Code::InvalidArgument, "2 to 256 parts, not 0"),
+        (into_parts(FIRST_REGION, 1), Code::InvalidArgument, "2 to 256 parts, not 1"),
+        (into_parts(FIRST_REGION, 257), Code::InvalidArgument, "2 to 256 parts, not 257"),
+        (into_parts(FIRST_REGION, u32::MAX), Code::InvalidArgument, "2 to 256 parts"),
+        (both, Code::InvalidArgument, "one of them"),
+        (keys_and_parts, Code::InvalidArgument, "one of them"),
+        (at_middle(1), Code::InvalidArgument, "placement group"),
+        (at_middle(999_999), Code::NotFound, "no region 999999"),
+    ];
+    for (request, code, text) in cases {
+        let refused = split(&host, request.clone()).await.expect_err("it cannot be");
+        assert_eq!(refused.code(), code, "{request:?}: {refused:?}");
+        assert!(refused.message().contains(text), "{request:?}: {}", refused.message());
+    }
+    assert_eq!(starts(&host).await, [""], "nothing has happened");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn even_parts_are_led_by_every_store_whichever_is_asked() {
+    let hosts = Host::cluster(3).await;
+    let context = hosts[0].context().await.expect("a context");
+    let leader = context.peer.as_ref().expect("it is led").store_id;
+    let at = |host: &Host| host.address.clone();
+    let stores = pdpb::GetAllStoresRequest { header: hosts[0].header(), exclude_tombstone_stores: true };
+    let stores = hosts[0].pd().get_all_stores(stores).await.expect("answered").into_inner().stores;
+    let leads = |host: &&Host| stores.iter().any(|store| store.id == leader && store.address == at(host));
+    let leading = hosts.iter().find(leads).expect("its store runs");
+    put_numbers(leading, &context, 0..300).await;
+    let other = hosts.iter().find(|host| !leads(host)).expect("there are three");
+    let done = split(other, into_parts(FIRST_REGION, 30)).await.expect("it is split");
+    assert_eq!(done.regions.len(), 30);
+    let began = Instant::now();
+    loop {
+        let scan = pdpb::ScanRegionsRequest { header: other.header(), limit: 0, ..Default::default() };
+        let scan = other.pd().scan_regions(scan).await.expect("answered").into_inner();
+        let led = stores.iter().map(|store| scan.leaders.iter().filter(|leader| leader.store_id == store.id));
+        let led: Vec<usize> = led.map(Iterator::count).collect();
+        if scan.regions.len() == 30 && led == [10, 10, 10] {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "{} regions, led by {led:?}", scan.regions.len());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn even_boundaries_of_keyspaces_are_keys_in_their_stored_form() {
+    let host = Host::start(KeysMode::Keyspaces).await;
+    let context = host.context().await.map(|context| kv::Context { api_version: 2, ..context });
+    put_numbers(&host, &context.expect("a context"), 0..64).await;
+    let done = split(&host, into_parts(FIRST_REGION, 4)).await.expect("it is split");
+    let users: Vec<_> = starts_of(&done)[1..].iter().map(|key| memcomparable::decode_key(key)).collect();
+    let expected = ["r\0\0\x000016", "r\0\0\x000032", "r\0\0\x000048"];
+    assert_eq!(users, expected.map(|key| Some(bytes::Bytes::from(key))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn boundaries_of_keyspaces_are_keys_in_their_stored_form() {
     let host = Host::start(KeysMode::Keyspaces).await;
     let refused = split(&host, wish(FIRST_REGION, &["plain"])).await.expect_err("no boundary");
@@ -172,19 +296,7 @@ async fn clients_split_the_region_that_they_know() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_keys_become_regions_on_three_stores_that_all_lead() {
-    let addresses = free_addresses();
-    let join = addresses.join(",");
-    let mut hosts = Vec::new();
-    for address in &addresses {
-        hosts.push(Host::spawn(address, &["--join", &join]).await);
-    }
-    let cluster_id = hosts[0].init(KeysMode::Raw).await;
-    for host in &mut hosts {
-        host.cluster_id = cluster_id;
-        host.wait_until_serving().await;
-    }
-    wait_for_voters(&hosts[0]).await;
-
+    let hosts = Host::cluster(3).await;
     let keys: Vec<String> = (1..300).map(|at| format!("k{at:04}")).collect();
     let split_keys = keys.iter().map(|key| key.clone().into()).collect();
     let request = pdpb::SplitRegionsRequest { header: hosts[1].header(), split_keys, retry_limit: 0 };

@@ -70,7 +70,7 @@ pub enum PlacementCall {
     },
     /// What an operator wants of one region, the placement group included; [`PlacementAnswer::OperationStarted`].
     ChangeRegion(ChangeRequest),
-    /// Divides a region at given keys, or shows the outcome of the split of this name; [`PlacementAnswer::Split`].
+    /// Divides a region, or shows the outcome of the split of this name; [`PlacementAnswer::Split`].
     SplitRegion(SplitRequest),
     /// What is intended with a store: to drain it, to use it again, or to give it up for good, which is refused while it
     /// is alive and has peers; [`PlacementAnswer::Done`].
@@ -201,23 +201,49 @@ impl ChangeRequest {
 pub struct SplitRequest {
     /// The region.
     pub region_id: RegionId,
-    /// Where: ascending, inside the region and not at its start, at most [`super::limits::SPLIT_KEYS_MAX`]. They are
-    /// boundaries as the directory has them.
-    pub keys: Vec<Bytes>,
+    /// Where.
+    pub at: SplitAt,
     /// The epoch for which it is meant: a region with another one is left alone. `None`: whatever it is.
     pub epoch: Option<Epoch>,
     /// Names the change, from `AllocateIds`: asked again it is the same split, also when it has ended. Zero: the store
     /// that is asked names it.
     pub change_id: u64,
-    /// The store whose voters lead the new regions first. `None`: the one that leads the region.
+    /// The store whose voters lead the new regions first. `None`: the one that leads the region; where it is to become
+    /// several parts, its voters in turns.
     pub first_leader: Option<StoreId>,
 }
 
+/// Where a region is divided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SplitAt {
+    /// At these keys: ascending, inside the region and not at its start, at most [`super::limits::SPLIT_KEYS_MAX`]. They are
+    /// boundaries as the directory has them.
+    Keys(Vec<Bytes>),
+    /// Where half of its bytes lie on each side. The store that leads it finds the key.
+    Middle,
+    /// Into so many parts of about equal bytes, from 2 to [`super::limits::SPLIT_PARTS_MAX`]; fewer, where it has too few
+    /// keys. The store that leads it finds them.
+    Parts(u32),
+}
+
+impl SplitAt {
+    /// Into how many parts, where the keys are not named.
+    #[must_use]
+    pub fn part_count(&self) -> Option<u32> {
+        match self {
+            SplitAt::Keys(_) => None,
+            SplitAt::Middle => Some(2),
+            SplitAt::Parts(count) => Some(*count),
+        }
+    }
+}
+
 impl SplitRequest {
-    /// Of a region as it is now, under a new name.
+    /// Of a region as it is now, at keys, under a new name.
     #[must_use]
     pub fn new(region_id: RegionId, keys: Vec<Bytes>) -> SplitRequest {
-        SplitRequest { region_id, keys, epoch: None, change_id: 0, first_leader: None }
+        let at = SplitAt::Keys(keys);
+        SplitRequest { region_id, at, epoch: None, change_id: 0, first_leader: None }
     }
 }
 

@@ -76,10 +76,11 @@ impl Division {
             let voter_count = known.voters.len().max(1);
             let keys_before = keys.len();
             let keys = first_cuts(keys, voter_count, known.is_piece);
+            let is_whole = keys.len() == keys_before;
             let mut request = SplitRequest::new(known.region.id, keys);
             request.epoch = Some(known.region.epoch);
             // A region that is whole after this step, and one of several: their leaders take turns.
-            if request.keys.len() == keys_before && keys_before > 1 {
+            if is_whole && keys_before > 1 {
                 request.first_leader = known.voters.get(self.turn % voter_count).copied();
                 self.turn += 1;
             }
@@ -147,7 +148,7 @@ mod tests {
     use types::{Epoch, KeyRange, Peer, PeerId, RegionSize};
 
     use super::*;
-    use crate::core::limits::SPLIT_KEYS_MAX;
+    use crate::core::{api::SplitAt, limits::SPLIT_KEYS_MAX};
 
     fn region(id: u64, start_key: &Bytes, end_key: &Bytes, version: u64) -> Region {
         let peer =
@@ -174,6 +175,11 @@ mod tests {
         Bytes::from(format!("k{at:05}"))
     }
 
+    fn keys_of(request: &SplitRequest) -> &[Bytes] {
+        let SplitAt::Keys(keys) = &request.at else { panic!("keys are named: {request:?}") };
+        keys
+    }
+
     /// A cluster that does what it is told.
     struct Cluster {
         regions: BTreeMap<RegionId, Region>,
@@ -196,18 +202,15 @@ mod tests {
         }
 
         fn split(&mut self, request: &SplitRequest) -> Vec<Region> {
-            assert!((1..=SPLIT_KEYS_MAX).contains(&request.keys.len()));
+            let keys = keys_of(request);
+            assert!((1..=SPLIT_KEYS_MAX).contains(&keys.len()));
             let parent = self.regions[&request.region_id].clone();
             assert_eq!(request.epoch, Some(parent.epoch));
-            assert!(
-                request
-                    .keys
-                    .iter()
-                    .all(|key| *key > parent.range.start_key && parent.range.contains_key(key))
-            );
-            let version = parent.epoch.version + request.keys.len() as u64;
-            let starts = [&parent.range.start_key].into_iter().chain(&request.keys);
-            let ends = request.keys.iter().chain([&parent.range.end_key]);
+            let is_inside = |key: &Bytes| *key > parent.range.start_key && parent.range.contains_key(key);
+            assert!(keys.iter().all(is_inside));
+            let version = parent.epoch.version + keys.len() as u64;
+            let starts = [&parent.range.start_key].into_iter().chain(keys);
+            let ends = keys.iter().chain([&parent.range.end_key]);
             let mut parts = Vec::new();
             for (start, end) in starts.zip(ends) {
                 let id = if parts.is_empty() { parent.id.0 } else { self.next_id };
@@ -215,7 +218,7 @@ mod tests {
                 parts.push(region(id, start, end, version));
             }
             if let Some(store) = request.first_leader {
-                *self.led.entry(store).or_default() += request.keys.len();
+                *self.led.entry(store).or_default() += keys.len();
             }
             self.regions.extend(parts.iter().map(|part| (part.id, part.clone())));
             parts
@@ -265,9 +268,9 @@ mod tests {
         assert_eq!(division.finished_percent(), 66);
         let requests = division.requests();
         assert_eq!(requests.len(), 1);
-        assert_eq!((requests[0].region_id, &requests[0].keys), (RegionId(3), &vec![key(1_500)]));
+        assert_eq!((requests[0].region_id, keys_of(&requests[0])), (RegionId(3), &[key(1_500)][..]));
         // It was refused; somebody else has split the region meanwhile.
-        let other = SplitRequest { keys: vec![key(1_200)], ..requests[0].clone() };
+        let other = SplitRequest { at: SplitAt::Keys(vec![key(1_200)]), ..requests[0].clone() };
         let parts = cluster.split(&other);
         division.learn(parts.into_iter().map(route).collect());
         let requests = division.requests();

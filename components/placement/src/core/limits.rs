@@ -27,6 +27,13 @@ pub const ID_LEASE_LOW: u64 = 200;
 /// Keys of one split: its entry stays below 100 KiB, and the fsync of its record does not hold up the others.
 pub const SPLIT_KEYS_MAX: usize = 256;
 
+/// Parts into which a region is divided at the most, where nobody names the keys: what one split can hold.
+pub const SPLIT_PARTS_MAX: u32 = 256;
+
+/// Keys are looked for so long: a region of a hundred times the default size is read by then. Whoever waits is told
+/// meanwhile that it goes on.
+pub const SPLIT_FIND_DEADLINE: Duration = Duration::from_secs(60);
+
 /// Splits that one store carries out at one time.
 pub const SPLITS_RUNNING_MAX: usize = 256;
 

@@ -293,7 +293,9 @@ impl World {
             agent::Effect::Reply(responder, result) => responder.reply(result),
             agent::Effect::Goal(_) | agent::Effect::Destroy(_) | agent::Effect::Stores(_) => {}
             agent::Effect::Removed => panic!("nobody was removed"),
-            agent::Effect::Respond(..) | agent::Effect::Split { .. } => panic!("nobody asked for a split"),
+            agent::Effect::Respond(..) | agent::Effect::Split { .. } | agent::Effect::FindKeys { .. } => {
+                panic!("nobody asked for a split")
+            }
         }
     }
 

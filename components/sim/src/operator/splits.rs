@@ -251,10 +251,14 @@ impl Splits {
             peer_ids: region.peers.iter().map(|_| PeerId(id())).collect(),
         });
         let children = children.collect();
-        // Usually the leader's store; any other may be named as well.
-        let stores: Vec<_> = region.peers.iter().map(|peer| peer.store_id).collect();
-        let leader_store = if self.rng.happens(850) { leader_store } else { self.rng.pick(&stores) };
-        Split { change_id, epoch: region.epoch, leader_store, children }
+        // Usually the leader's store; any other may be named as well, or several that take turns.
+        let mut leader_stores: Vec<_> = region.peers.iter().map(|peer| peer.store_id).collect();
+        if self.rng.happens(750) {
+            leader_stores = vec![leader_store];
+        } else if self.rng.happens(500) {
+            leader_stores = vec![self.rng.pick(&leader_stores)];
+        }
+        Split { change_id, epoch: region.epoch, leader_stores, children }
     }
 
     /// Up to so many keys at which the region can be divided, ascending.

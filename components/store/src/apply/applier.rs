@@ -243,7 +243,7 @@ impl Applier {
             position: entry.position(),
             region_clock: self.state.region_clock,
             change_id: split.change_id,
-            leader_store: split.leader_store,
+            leader_stores: (0..children.len()).filter_map(|at| split.leader_store(at)).collect(),
             children,
         }))
     }

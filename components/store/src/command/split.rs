@@ -2,7 +2,7 @@
 //! parent has them.
 
 use bytes::Bytes;
-use types::{KeyRange, Peer, PeerRole, Region, Split};
+use types::{KeyRange, Peer, PeerRole, Region, Split, StoreId};
 
 use crate::{
     Error, Result,
@@ -40,11 +40,14 @@ pub(crate) fn check(split: &Split, region: &Region) -> Result<()> {
         }
         last_key = key;
     }
-    let first_leader = region.find_peer_on(split.leader_store);
-    if first_leader.is_none_or(|peer| peer.role != PeerRole::Voter) {
-        return Err(Error::Invalid(format!("no voter lives on store {}", split.leader_store)));
+    let has_voter = |id: &StoreId| region.find_peer_on(*id).is_some_and(|peer| peer.role == PeerRole::Voter);
+    match split.leader_stores.iter().find(|id| !has_voter(id)) {
+        Some(id) => Err(Error::Invalid(format!("no voter lives on store {id}"))),
+        None if split.leader_stores.is_empty() => {
+            Err(Error::Invalid("a split names who leads the new regions first".to_owned()))
+        }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// What is wrong with a split key.
@@ -84,7 +87,7 @@ pub(crate) fn divide(split: &Split, region: &Region) -> (Region, Vec<Region>) {
 
 #[cfg(test)]
 mod tests {
-    use types::{Epoch, PeerId, RegionId, SplitChild, StoreId};
+    use types::{Epoch, PeerId, RegionId, SplitChild};
 
     use super::*;
 
@@ -110,7 +113,7 @@ mod tests {
         Split {
             change_id: 1,
             epoch: region().epoch,
-            leader_store: StoreId(101),
+            leader_stores: vec![StoreId(101), StoreId(102)],
             children: keys.iter().enumerate().map(child).collect(),
         }
     }
@@ -142,6 +145,10 @@ mod tests {
         let mut led_by_learner = region();
         led_by_learner.peers[0].role = PeerRole::Learner;
         assert!(matches!(check(&split(&["c"]), &led_by_learner), Err(Error::Invalid(_))));
+        for leader_stores in [vec![], vec![StoreId(101), StoreId(103)]] {
+            let led_from_nowhere = Split { leader_stores, ..split(&["c"]) };
+            assert!(matches!(check(&led_from_nowhere, &region()), Err(Error::Invalid(_))));
+        }
         let mut lonely = split(&["c"]);
         lonely.children[0].peer_ids.pop();
         assert!(matches!(check(&lonely, &region()), Err(Error::Invalid(_))));

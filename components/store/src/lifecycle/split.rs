@@ -38,9 +38,9 @@ pub(crate) struct SplitDraft {
     pub(crate) position: LogPosition,
     pub(crate) region_clock: WallTime,
     pub(crate) change_id: u64,
-    /// The store whose peers lead the children's first term.
-    pub(crate) leader_store: StoreId,
     pub(crate) children: Vec<Region>,
+    /// Of each child the store whose peer leads its first term.
+    pub(crate) leader_stores: Vec<StoreId>,
 }
 
 /// A split under way, as the parent's peer knows it.
@@ -125,14 +125,14 @@ impl RaftWorker {
         }
         let draft = &pending.draft;
         let mut children = Vec::new();
-        for region in &draft.children {
+        for (region, leader_store) in draft.children.iter().zip(&draft.leader_stores) {
             let Some(me) = region.find_peer_on(store_id) else { continue };
             let Some(claim) = pending.claims.get(&region.id) else { continue };
             let is_dropped = matches!(claim, Claim::Dropped);
             children.push(BornRegion { region: region.clone(), peer_id: me.id, is_dropped });
             if let Claim::Free(known, _) = claim {
                 let first = first_position_of_child(&draft.position, region.id);
-                let raft_state = first_state(region, me.id, draft.leader_store, first, *known);
+                let raft_state = first_state(region, me.id, *leader_store, first, *known);
                 self.out.batch.writes.push(LogWrite {
                     region_id: region.id,
                     raft_state: Some(raft_state),
@@ -214,13 +214,14 @@ impl RaftWorker {
 impl PendingSplit {
     fn births(&self, store_id: StoreId) -> Vec<Birth> {
         let draft = &self.draft;
-        let born = draft.children.iter().filter_map(|region| {
+        let children = draft.children.iter().zip(&draft.leader_stores);
+        let born = children.filter_map(|(region, leader_store)| {
             let me = region.find_peer_on(store_id)?;
             let Claim::Free(known, vote_not_before) = *self.claims.get(&region.id)? else { return None };
             let first = first_position_of_child(&draft.position, region.id);
-            let state = first_state(region, me.id, draft.leader_store, first, known);
+            let state = first_state(region, me.id, *leader_store, first, known);
             let (region, hard_state) = (Arc::new(region.clone()), state.hard_state);
-            let leads = draft.leader_store == store_id;
+            let leads = *leader_store == store_id;
             Some(Birth { region, me, hard_state, vote_not_before, first, leads })
         });
         born.collect()

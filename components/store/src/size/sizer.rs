@@ -16,9 +16,9 @@ use super::{
     cut::{Cut, Cutter},
 };
 use crate::{
-    Error, Result, codec,
+    ApplyState, Error, Result, codec,
     limits::{COUNT_PARTS_MAX, COUNT_RETRY_AFTER, COUNT_SLICE_BYTES, COUNT_SLICE_PAIRS, COUNTS_ASKED_MAX},
-    message::{ApplyMail, Responder, SplitKeys, SplitKeysWish},
+    message::{ApplyMail, LastSplit, Responder, SplitKeys, SplitKeysWish, SplitTrace},
     shared::Shared,
 };
 
@@ -67,6 +67,7 @@ enum Purpose {
 struct Scan {
     purpose: Purpose,
     region: Region,
+    last_split: Option<SplitTrace>,
     position: LogPosition,
     region_clock: WallTime,
     known: SizeEstimate,
@@ -136,10 +137,11 @@ impl Sizer {
         metrics::counter!(names::SIZE_COUNTS).increment(1);
         let snapshot = self.shared.kv.snapshot();
         match read_rows(region_id, &*snapshot) {
-            Ok(Some((region, state))) => {
+            Ok(Some(Rows { region, last_split, state })) => {
                 self.running = Some(Scan {
                     purpose,
                     region,
+                    last_split,
                     position: state.position,
                     region_clock: state.region_clock,
                     known: state.size,
@@ -175,7 +177,9 @@ impl Sizer {
             Purpose::Answer(wish, responder) => {
                 let cuts = counted.divide(part_count(wish));
                 let keys = cuts.into_iter().map(|Cut { key, .. }| key).collect();
-                responder.reply(Ok(SplitKeys { region: scan.region, keys, size: counted.size }));
+                let last_split = scan.last_split.map(|split| LastSplit::of(&split));
+                let found = SplitKeys { region: scan.region, keys, size: counted.size, last_split };
+                responder.reply(Ok(found));
             }
             Purpose::Applier => {
                 let measured = Measured { position: scan.position, known: scan.known, counted };
@@ -262,14 +266,27 @@ fn part_count(wish: SplitKeysWish) -> u64 {
     }
 }
 
+impl LastSplit {
+    fn of(trace: &SplitTrace) -> LastSplit {
+        // The parent comes first.
+        let children = trace.regions.iter().skip(1);
+        let keys = children.map(|region| region.range.start_key.clone()).collect();
+        LastSplit { change_id: trace.change_id, keys }
+    }
+}
+
+/// A region as a snapshot has it.
+struct Rows {
+    region: Region,
+    last_split: Option<SplitTrace>,
+    state: ApplyState,
+}
+
 /// The region and how far it was applied, as the snapshot has them; `None` where it has no data here.
-fn read_rows(
-    region_id: RegionId,
-    snapshot: &dyn KvSnapshot,
-) -> kv::Result<Option<(Region, crate::ApplyState)>> {
+fn read_rows(region_id: RegionId, snapshot: &dyn KvSnapshot) -> kv::Result<Option<Rows>> {
     let region = snapshot.get(&keys::region_state_key(region_id))?;
     let state = snapshot.get(&keys::apply_state_key(region_id))?;
-    let region = region.and_then(|row| codec::decode_region(&row).ok());
+    let region = region.and_then(|row| codec::decode_region_row(&row).ok());
     let state = state.and_then(|row| codec::decode_apply_state(&row).ok());
-    Ok(region.zip(state))
+    Ok(region.zip(state).map(|((region, last_split), state)| Rows { region, last_split, state }))
 }

@@ -647,7 +647,7 @@ impl Cluster {
         AdminAction::Split(Split {
             change_id,
             epoch: region.epoch,
-            leader_store: leader,
+            leader_stores: vec![leader],
             children: vec![child],
         })
     }
@@ -679,11 +679,22 @@ impl Cluster {
         ranges
     }
 
-    /// Divides region 2, led on `leader`, so that there are `count` more regions, and waits until all their peers are there.
+    /// Divides region 2, led on `leader`, so that there are `count` more regions, which are led there, too, and waits until
+    /// all their peers are there.
     pub(crate) fn split_into(&mut self, leader: StoreId, count: u64) -> Vec<RegionId> {
         if count == 0 {
             return Vec::new();
         }
+        self.split_in_turns(leader, count, vec![leader])
+    }
+
+    /// The same, with stores that take turns to lead the new regions first.
+    pub(crate) fn split_in_turns(
+        &mut self,
+        leader: StoreId,
+        count: u64,
+        leader_stores: Vec<StoreId>,
+    ) -> Vec<RegionId> {
         let region = self.region(leader);
         let ids: Vec<_> = (0..count).map(|at| RegionId(100 + at)).collect();
         let child = |id: &RegionId| SplitChild {
@@ -694,7 +705,7 @@ impl Cluster {
         let split = Split {
             change_id: 99,
             epoch: region.epoch,
-            leader_store: leader,
+            leader_stores,
             children: ids.iter().map(child).collect(),
         };
         self.admin(leader, AdminAction::Split(split)).expect("the split is carried out");

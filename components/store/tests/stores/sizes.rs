@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use store::{AdminAction, Error, SplitKeysWish, SplitWish};
+use store::{AdminAction, Error, LastSplit, SplitKeysWish, SplitWish};
 use types::{Command, KeyRange, Outcome, Peer, PeerId, PeerRole, RegionId, RegionSize, StoreId};
 
 use crate::{
@@ -93,7 +93,7 @@ fn key(number: u32) -> Bytes {
 fn keys_are_found_that_divide_a_region_evenly() {
     let mut cluster = Cluster::with_stores(1);
     let found = cluster.find_split_keys(FIRST, RegionId::FIRST, SplitKeysWish::Middle).expect("it is empty");
-    assert_eq!((found.keys, found.size), (vec![], RegionSize::default()));
+    assert_eq!((found.keys, found.size, found.last_split), (vec![], RegionSize::default(), None));
     // More than one slice.
     put_numbers(&mut cluster, 0..6_000);
     let found = cluster.find_split_keys(FIRST, RegionId::FIRST, SplitKeysWish::Middle).expect("it is there");
@@ -110,6 +110,12 @@ fn keys_are_found_that_divide_a_region_evenly() {
         let refused = cluster.find_split_keys(FIRST, region_id, wish);
         assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
     }
+    // Whoever asks for a split again that was carried out is told of it with the keys.
+    let split = cluster.split_at(FIRST, "3000", 7);
+    assert_eq!(cluster.admin(FIRST, split), Ok(()));
+    let found = cluster.find_split_keys(FIRST, RegionId::FIRST, SplitKeysWish::Middle).expect("it is there");
+    assert_eq!(found.last_split, Some(LastSplit { change_id: 7, keys: vec![key(3_000)] }));
+    assert_eq!((found.keys.as_slice(), found.size.key_count), (&[key(1_500)][..], 3_000));
     let nowhere = cluster.find_split_keys(FIRST, RegionId(77), SplitKeysWish::Middle);
     assert_eq!(nowhere, Err(Error::RegionNotFound(RegionId(77))));
 }

@@ -62,6 +62,19 @@ fn a_child_serves_at_once_and_everywhere() {
 }
 
 #[test]
+fn named_stores_take_turns_to_lead_the_children_first() {
+    let mut cluster = Cluster::with_stores(3);
+    cluster.grow_to_three_voters();
+    let turns = vec![StoreId(1_001), StoreId(1_002), FIRST];
+    let children = cluster.split_in_turns(FIRST, 7, turns.clone());
+    for (child, store) in children.into_iter().zip(turns.into_iter().cycle()) {
+        let picture = cluster.picture(store, child).expect("it is there");
+        // In the first term: nobody was elected.
+        assert_eq!((cluster.leader(child), picture.term), (Some(store), types::Term(1)), "region {child}");
+    }
+}
+
+#[test]
 fn splits_at_impossible_keys_are_refused() {
     let mut cluster = Cluster::with_stores(1);
     for key in ["m", "z"] {

@@ -17,6 +17,7 @@ use actor::Now;
 use telemetry::names;
 use types::{ClusterId, Instant, Peer, Region, RegionId, Split, StoreId, Term};
 
+pub use self::splits::FoundKeys;
 use self::{calls::Calls, finder::Finder, reports::Reports, routes::Routes, splits::Splits};
 use super::{
     api::{ChangeRequest, ClusterPicture, Error, PlacementAnswer, PlacementCall, Responder, Result},
@@ -85,6 +86,15 @@ pub enum Effect {
         region_id: RegionId,
         /// How.
         split: Split,
+    },
+    /// Let the store look for keys that divide a region evenly; [`Agent::on_keys_found`] wants to hear of them.
+    FindKeys {
+        /// The split that wants them.
+        change_id: u64,
+        /// The region.
+        region_id: RegionId,
+        /// Into how many parts.
+        part_count: u32,
     },
     /// Let the leader of a region, which is here, carry out a goal.
     Goal(Goal),

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use types::{Instant, KeyRange, Region, RegionId, Term};
+use types::{Instant, KeyRange, PeerId, Region, RegionId, Term};
 
 use super::Locals;
 use crate::core::{
@@ -75,6 +75,12 @@ impl Reports {
             self.changed.remove(&id);
             self.no_longer.insert(id);
         }
+    }
+
+    /// Whether the leader here of a region counts on a peer.
+    pub(super) fn counts_on(&self, region_id: RegionId, peer_id: PeerId) -> bool {
+        let has = |ids: &[PeerId]| ids.contains(&peer_id);
+        self.leads.get(&region_id).is_none_or(|lead| !has(&lead.down_peers) && !has(&lead.pending_peers))
     }
 
     /// How many regions are led here.

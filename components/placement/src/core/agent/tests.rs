@@ -57,6 +57,7 @@ pub(super) struct Bench {
     sent: Vec<(StoreId, u64, Request)>,
     pub(super) responded: Vec<(Caller, Response)>,
     pub(super) splits: Vec<(RegionId, Split)>,
+    pub(super) searches: Vec<(u64, RegionId, u32)>,
     goals: Vec<Goal>,
     destroyed: Vec<Region>,
     stores: Vec<Vec<StoreRecord>>,
@@ -91,6 +92,7 @@ impl Bench {
             sent: Vec::new(),
             responded: Vec::new(),
             splits: Vec::new(),
+            searches: Vec::new(),
             goals: Vec::new(),
             destroyed: Vec::new(),
             stores: Vec::new(),
@@ -107,6 +109,9 @@ impl Bench {
                 Effect::Reply(responder, result) => responder.reply(result),
                 Effect::Respond(caller, response) => self.responded.push((caller, response)),
                 Effect::Split { region_id, split } => self.splits.push((region_id, split)),
+                Effect::FindKeys { change_id, region_id, part_count } => {
+                    self.searches.push((change_id, region_id, part_count));
+                }
                 Effect::Goal(goal) => self.goals.push(goal),
                 Effect::Destroy(region) => self.destroyed.push(region),
                 Effect::Stores(stores) => self.stores.push(stores),

@@ -6,7 +6,7 @@ use proto::{convert, placement as wire};
 use types::{Epoch, RegionId, StoreId};
 
 use super::{Error, Result, unknown};
-use crate::core::api::{ChangeRequest, RegionChange, SplitRequest};
+use crate::core::api::{ChangeRequest, RegionChange, SplitAt, SplitRequest};
 
 pub(super) fn change_to(request: ChangeRequest) -> wire::StartOperation {
     use wire::ChangeKind as Kind;
@@ -58,9 +58,16 @@ pub(super) fn change_from(start: wire::StartOperation) -> Result<ChangeRequest> 
 }
 
 pub(super) fn split_to(request: SplitRequest) -> wire::SplitRegion {
+    let (keys, is_at_middle, part_count) = match request.at {
+        SplitAt::Keys(keys) => (keys, false, 0),
+        SplitAt::Middle => (Vec::new(), true, 0),
+        SplitAt::Parts(count) => (Vec::new(), false, count),
+    };
     wire::SplitRegion {
         region_id: request.region_id.0,
-        keys: request.keys,
+        keys,
+        is_at_middle,
+        part_count,
         epoch: request.epoch.map(Into::into),
         change_id: request.change_id,
         first_leader_store_id: request.first_leader.map_or(0, |id| id.0),
@@ -68,9 +75,18 @@ pub(super) fn split_to(request: SplitRequest) -> wire::SplitRegion {
 }
 
 pub(super) fn split_from(split: wire::SplitRegion) -> Result<SplitRequest> {
+    let at = match (split.keys, split.is_at_middle, split.part_count) {
+        (keys, false, 0) => SplitAt::Keys(keys),
+        (keys, true, 0) if keys.is_empty() => SplitAt::Middle,
+        (keys, false, count) if keys.is_empty() => SplitAt::Parts(count),
+        _ => {
+            let reason = "it says in two ways where";
+            return Err(Error::Inconsistent { message: "SplitRegion", reason });
+        }
+    };
     Ok(SplitRequest {
         region_id: RegionId(split.region_id),
-        keys: split.keys,
+        at,
         epoch: split.epoch.map(Epoch::from),
         change_id: convert::non_zero(split.change_id, "SplitRegion", "change_id")?,
         first_leader: (split.first_leader_store_id != 0).then_some(StoreId(split.first_leader_store_id)),

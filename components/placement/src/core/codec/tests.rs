@@ -2,7 +2,7 @@ use types::{ClusterId, Epoch, Incarnation, PeerRole, RegionSize};
 
 use super::*;
 use crate::core::{
-    api::{ChangeRequest, OperationState, RegionChange, SplitRequest},
+    api::{ChangeRequest, OperationState, RegionChange, SplitAt, SplitRequest},
     operation::{Aim, Operation, Seen},
     record::{KeyMode, Settings, StoreRecord, StoreState},
 };
@@ -156,9 +156,14 @@ fn requests_come_back() {
     let named = SplitRequest { change_id: 1_700, ..SplitRequest::new(RegionId(3), vec!["a".into()]) };
     let (epoch, first_leader) = (Some(Epoch { conf_version: 3, version: 4 }), Some(StoreId(5)));
     let split = Request::Split(SplitRequest { epoch, first_leader, ..named.clone() });
-    let named = Request::Split(named);
-    let requests =
-        calls.into_iter().map(Request::Call).chain([Request::Report(Box::new(report)), split, named]);
+    let evenly = [SplitAt::Middle, SplitAt::Parts(7)];
+    let evenly = evenly.map(|at| Request::Split(SplitRequest { at, ..named.clone() }));
+    let requests = calls.into_iter().map(Request::Call).chain([
+        Request::Report(Box::new(report)),
+        split,
+        Request::Split(named),
+    ]);
+    let requests = requests.chain(evenly);
     for request in requests {
         assert_eq!(decode_request(encode_request(request.clone())), Ok(request));
     }
@@ -249,6 +254,13 @@ fn what_is_malformed_is_refused() {
     assert!(lead_from(stranger).is_err());
     let unnamed = Request::Split(SplitRequest::new(RegionId(3), vec!["a".into()]));
     assert!(decode_request(encode_request(unnamed)).is_err(), "a split has a name before it is passed on");
+    let both = wire::SplitRegion {
+        keys: vec!["a".into()],
+        is_at_middle: true,
+        change_id: 1,
+        ..wire::SplitRegion::default()
+    };
+    assert!(changes::split_from(both).is_err(), "a split says in one way where");
     // Every byte of a real message cut or changed is an error or another message, never a panic.
     let body = encode_response(Response::Answer(PlacementAnswer::Regions(vec![route(2)])));
     for at in 0..body.len() {

@@ -4,28 +4,30 @@
 //!
 //! ```text
 //!   caller ──▶ agent ── where is it led? ──▶ host
-//!                └──── Request::Split ─────▶ agent of the leader's store ──▶ store: propose, apply
+//!                └──── Request::Split ─────▶ agent of the leader's store ──▶ store: find keys, if none are named
+//!                                                                        ──▶ store: propose, apply
 //!                ◀──── the regions ───────────────┘
 //! ```
+
+mod keys;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use actor::Now;
 use bytes::Bytes;
 use telemetry::names;
-use types::{
-    Instant, Peer, PeerId, PeerRole, Region, RegionId, Split, SplitChild, StoreId, Term, memcomparable,
-};
+use types::{Instant, Peer, PeerId, PeerRole, Region, RegionId, Split, SplitChild, StoreId, Term};
 
+pub use self::keys::FoundKeys;
+use self::keys::{check_wish, settle_keys};
 use super::{Agent, Effect, Locals};
 use crate::core::{
-    api::{Error, PlacementAnswer, Responder, Result, SplitRequest},
+    api::{Error, PlacementAnswer, Responder, Result, SplitAt, SplitRequest},
     limits::{
-        CALL_DEADLINE, CALL_RESEND_AFTER, CALL_RETRY_AFTER, CALLS_WAITING_MAX, SPLIT_KEYS_MAX,
+        CALL_DEADLINE, CALL_RESEND_AFTER, CALL_RETRY_AFTER, CALLS_WAITING_MAX, SPLIT_FIND_DEADLINE,
         SPLITS_ENDED_KEPT, SPLITS_RUNNING_MAX,
     },
     protocol::{Caller, Request, Response},
-    record::KeyMode,
 };
 
 /// A wish follows so many hints at once; then it pauses, for the stores do not agree yet.
@@ -69,13 +71,23 @@ struct Running {
     request: SplitRequest,
     /// Who waits for it: those who asked here, and other stores. Nobody, where the store wanted it itself.
     waiters: Vec<Waiter>,
-    /// Whether it was given to the store; before that it waits for ids.
-    is_proposed: bool,
+    stage: Stage,
     /// It is given up then, unless the store has it.
     deadline: Instant,
 }
 
+/// How far a split is that this store carries out.
 #[derive(Debug)]
+enum Stage {
+    /// The store looks for keys.
+    Finding,
+    /// There are to be ids for the parts that begin at these keys.
+    Waiting(Vec<Bytes>),
+    /// The store has it.
+    Proposed(Vec<Bytes>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waiter {
     Here(u64),
     There(Caller),
@@ -95,8 +107,24 @@ impl Splits {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         let asked = self.asked.values().map(|asked| asked.send_at.min(asked.deadline));
-        let unproposed = self.running.values().filter(|running| !running.is_proposed);
+        let unproposed = self.running.values().filter(|running| !running.is_proposed());
         asked.chain(unproposed.map(|running| running.deadline)).min()
+    }
+}
+
+impl Running {
+    fn is_proposed(&self) -> bool {
+        match self.stage {
+            Stage::Finding | Stage::Waiting(_) => false,
+            Stage::Proposed(_) => true,
+        }
+    }
+
+    /// Refuses whoever asks again meanwhile, and will be answered all the same: it goes on.
+    fn being_looked_at(&self) -> Error {
+        let stage = "the keys at which it is divided are being looked for".to_owned();
+        let SplitRequest { region_id, change_id, .. } = self.request;
+        Error::Changing { region_id, operation_id: change_id, stage }
     }
 }
 
@@ -197,10 +225,12 @@ impl Agent {
             return;
         }
         let Some(local) = locals.find_by_id(request.region_id) else { return };
-        let request = settle_keys(request, self.settings.key_mode, &local.region);
-        if request.keys.is_empty() {
+        let SplitAt::Keys(keys) = &request.at else { return };
+        let keys = settle_keys(keys, self.settings.key_mode, &local.region);
+        if keys.is_empty() {
             return;
         }
+        let request = SplitRequest { at: SplitAt::Keys(keys), ..request };
         let Some(request) = self.name_split(now, request) else { return };
         self.begin_split(now, request, None, locals);
     }
@@ -208,10 +238,14 @@ impl Agent {
     /// The store has carried a split out, or has not.
     pub fn on_split_ended(&mut self, now: Now, change_id: u64, result: Result<()>, locals: &dyn Locals) {
         let Some(running) = self.splits.running.remove(&change_id) else { return };
-        let Running { request, waiters, .. } = running;
+        let Running { request, waiters, stage, .. } = running;
         let result = match result {
             Ok(()) => {
-                let ended = Ended { change_id, region_id: request.region_id, keys: request.keys };
+                let keys = match stage {
+                    Stage::Finding => Vec::new(),
+                    Stage::Waiting(keys) | Stage::Proposed(keys) => keys,
+                };
+                let ended = Ended { change_id, region_id: request.region_id, keys };
                 let answer = answer_of(&ended, locals);
                 self.splits.ended.push_back(ended);
                 if self.splits.ended.len() > SPLITS_ENDED_KEPT {
@@ -239,7 +273,7 @@ impl Agent {
             .splits
             .running
             .iter()
-            .filter(|(_, running)| !running.is_proposed)
+            .filter(|(_, running)| matches!(running.stage, Stage::Waiting(_)))
             .map(|(id, _)| *id)
             .collect();
         for change_id in waiting {
@@ -259,13 +293,16 @@ impl Agent {
             });
             self.effects.push(Effect::Reply(asked.responder, Err(error)));
         }
-        let is_over = |running: &Running| !running.is_proposed && running.deadline <= now.monotonic;
+        let is_over = |running: &Running| !running.is_proposed() && running.deadline <= now.monotonic;
         for (_, running) in
             self.splits.running.extract_if(.., |_, running| is_over(running)).collect::<Vec<_>>()
         {
+            let reason = match running.stage {
+                Stage::Finding => format!("no keys were found within {SPLIT_FIND_DEADLINE:?}"),
+                Stage::Waiting(_) | Stage::Proposed(_) => "there are no ids for the new regions".to_owned(),
+            };
             for waiter in running.waiters {
-                let reason = "there are no ids for the new regions".to_owned();
-                self.answer_split(now, waiter, Err(Error::Unavailable { reason }));
+                self.answer_split(now, waiter, Err(Error::Unavailable { reason: reason.clone() }));
             }
         }
     }
@@ -326,12 +363,18 @@ impl Agent {
             return;
         }
         if let Some(running) = self.splits.running.get_mut(&change_id) {
-            if running.request.region_id == request.region_id {
-                running.waiters.extend(waiter);
-                return;
+            let Some(waiter) = waiter else { return };
+            if running.request.region_id != request.region_id {
+                let error = of_another(change_id, running.request.region_id);
+                return self.answer_split(now, waiter, Err(error));
             }
-            let error = of_another(change_id, running.request.region_id);
-            waiter.into_iter().for_each(|waiter| self.answer_split(now, waiter, Err(error.clone())));
+            if !running.waiters.contains(&waiter) {
+                running.waiters.push(waiter);
+            }
+            if let Stage::Finding = running.stage {
+                let error = running.being_looked_at();
+                self.answer_split(now, waiter, Err(error));
+            }
             return;
         }
         let checked = check_wish(&request, self.settings.key_mode)
@@ -345,12 +388,16 @@ impl Agent {
             waiter.into_iter().for_each(|waiter| self.answer_split(now, waiter, Err(error.clone())));
             return;
         }
-        let running = Running {
-            request,
-            waiters: waiter.into_iter().collect(),
-            is_proposed: false,
-            deadline: now.monotonic + CALL_DEADLINE,
+        let (stage, time) = match &request.at {
+            SplitAt::Keys(keys) => (Stage::Waiting(keys.clone()), CALL_DEADLINE),
+            SplitAt::Middle | SplitAt::Parts(_) => (Stage::Finding, SPLIT_FIND_DEADLINE),
         };
+        if let Some(part_count) = request.at.part_count() {
+            let region_id = request.region_id;
+            self.effects.push(Effect::FindKeys { change_id, region_id, part_count });
+        }
+        let waiters = waiter.into_iter().collect();
+        let running = Running { request, waiters, stage, deadline: now.monotonic + time };
         self.splits.running.insert(change_id, running);
         self.propose_split(now, change_id, locals);
     }
@@ -358,16 +405,18 @@ impl Agent {
     /// Gives a split to the store, if there are ids for it.
     fn propose_split(&mut self, now: Now, change_id: u64, locals: &dyn Locals) {
         let Some(running) = self.splits.running.get(&change_id) else { return };
-        let request = running.request.clone();
+        let Stage::Waiting(keys) = &running.stage else { return };
+        let (request, keys) = (running.request.clone(), keys.clone());
         let region = match self.check_led(&request, locals) {
             Ok(region) => region,
             Err(error) => return self.on_split_ended(now, change_id, Err(error), locals),
         };
         let ids_per_child = 1 + region.peers.len() as u64;
-        let Some(first_id) = self.take_or_lease(now, request.keys.len() as u64 * ids_per_child) else {
+        let Some(first_id) = self.take_or_lease(now, keys.len() as u64 * ids_per_child) else {
             return;
         };
-        let children = request.keys.into_iter().zip((first_id..).step_by(1 + region.peers.len()));
+        let leader_stores = self.first_leaders(&request, &keys, &region);
+        let children = keys.clone().into_iter().zip((first_id..).step_by(1 + region.peers.len()));
         let children = children.map(|(start_key, region_id)| SplitChild {
             start_key,
             region_id: RegionId(region_id),
@@ -376,13 +425,22 @@ impl Agent {
         let split = Split {
             change_id,
             epoch: request.epoch.unwrap_or(region.epoch),
-            leader_store: request.first_leader.unwrap_or(self.record.id),
+            leader_stores,
             children: children.collect(),
         };
         if let Some(running) = self.splits.running.get_mut(&change_id) {
-            running.is_proposed = true;
+            running.stage = Stage::Proposed(keys);
         }
         self.effects.push(Effect::Split { region_id: region.id, split });
+    }
+
+    /// The stores whose voters lead the new regions first.
+    fn first_leaders(&self, request: &SplitRequest, keys: &[Bytes], region: &Region) -> Vec<StoreId> {
+        match (request.first_leader, &request.at) {
+            (Some(id), _) => vec![id],
+            (None, SplitAt::Parts(_)) if keys.len() > 1 => self.turns(region),
+            (None, SplitAt::Keys(_) | SplitAt::Middle | SplitAt::Parts(_)) => vec![self.record.id],
+        }
     }
 
     /// The region as it is here, if it is led here. Whether epoch and keys fit it, the store judges: it knows whether this
@@ -441,6 +499,12 @@ impl Agent {
                 asked.failure = Some(error);
                 asked.send_at = now.monotonic + CALL_RETRY_AFTER;
             }
+            // Its own: whoever leads the region is at it, and will answer.
+            Error::Changing { operation_id, .. } if operation_id == asked.request.change_id => {
+                asked.failure = None;
+                asked.send_at = now.monotonic + CALL_RESEND_AFTER;
+                asked.deadline = now.monotonic + CALL_DEADLINE;
+            }
             // The epoch that was found was an old one, and nothing has been done at it.
             Error::EpochNotMatch { current, .. } if !asked.is_epoch_asked && !asked.is_uncertain => {
                 asked.request.epoch = Some(current);
@@ -466,46 +530,6 @@ impl Agent {
     }
 }
 
-/// Whether a wish makes sense, whatever the region is.
-fn check_wish(request: &SplitRequest, key_mode: KeyMode) -> Result<()> {
-    if request.region_id == RegionId::PLACEMENT {
-        return Err(Error::Invalid("the placement group has no keys to divide".to_owned()));
-    }
-    if request.keys.is_empty() || request.keys.len() > SPLIT_KEYS_MAX {
-        let count = request.keys.len();
-        return Err(Error::Invalid(format!("a split has from 1 to {SPLIT_KEYS_MAX} keys, not {count}")));
-    }
-    if let Some(pair) = request.keys.windows(2).find(|pair| pair[0] >= pair[1]) {
-        let text =
-            format!("split keys ascend, each once: {} comes before {}", show(&pair[0]), show(&pair[1]));
-        return Err(Error::Invalid(text));
-    }
-    let is_boundary = |key: &Bytes| match key_mode {
-        KeyMode::Raw => true,
-        KeyMode::Txn | KeyMode::Keyspaces => memcomparable::decode_key(key).is_some(),
-    };
-    match request.keys.iter().find(|key| !is_boundary(key)) {
-        None => Ok(()),
-        Some(key) => Err(Error::Invalid(format!(
-            "key {} cannot be a boundary: in this cluster boundaries are keys in memcomparable form",
-            show(key)
-        ))),
-    }
-}
-
-/// Keys that nobody chose, as boundaries: what is stored of one key goes with that key, and a boundary that would leave a
-/// part empty is none.
-fn settle_keys(request: SplitRequest, key_mode: KeyMode, region: &Region) -> SplitRequest {
-    let settle = |key: &Bytes| match key_mode {
-        KeyMode::Raw => Some(key.clone()),
-        KeyMode::Txn | KeyMode::Keyspaces => memcomparable::round_down(key),
-    };
-    let is_inside = |key: &Bytes| key > &region.range.start_key && region.range.contains_key(key);
-    let mut keys: Vec<Bytes> = request.keys.iter().filter_map(settle).filter(is_inside).collect();
-    keys.dedup();
-    SplitRequest { keys, ..request }
-}
-
 /// The parts of a region that was split, as they are now: the parent first.
 fn answer_of(ended: &Ended, locals: &dyn Locals) -> Result<PlacementAnswer> {
     let parent = locals.find_by_id(ended.region_id).map(|local| local.region);
@@ -522,11 +546,6 @@ fn no_leader(region_id: RegionId) -> Error {
 
 fn of_another(change_id: u64, region_id: RegionId) -> Error {
     Error::Invalid(format!("change {change_id} is a split of region {region_id}"))
-}
-
-/// A key as people can read it; an end that is none is shown as that.
-fn show(key: &Bytes) -> String {
-    format!("\"{}\"", key.escape_ascii())
 }
 
 #[cfg(test)]

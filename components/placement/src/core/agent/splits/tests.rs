@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use types::{Epoch, KeyRange};
+use types::{Epoch, KeyRange, memcomparable};
 
 use super::*;
 use crate::core::{
     agent::tests::{Bench, calls_of, peer, region, route},
     api::{PlacementCall, RegionRoute},
+    limits::{SPLIT_KEYS_MAX, SPLIT_PARTS_MAX},
+    protocol::LeaderReport,
+    record::KeyMode,
 };
 
 /// Store 1's agent, with a region that it leads and ids enough.
@@ -53,7 +56,7 @@ fn led_by(store: u64) -> Peer {
 }
 
 /// What the host says of region 2.
-fn found(store: u64, version: u64) -> Response {
+fn found_at(store: u64, version: u64) -> Response {
     let mut row = region(2, "b", "t", version);
     row.peers = vec![led_by(store)];
     let found = RegionRoute { leader: Some(led_by(store)), ..route(row) };
@@ -67,8 +70,8 @@ fn a_region_that_is_led_here_is_split_with_ids_of_the_leased_block() {
     assert_eq!(splits_of(bench.round()), [], "nobody is asked");
     let (region_id, split) = bench.splits.pop().expect("it is proposed");
     assert_eq!(
-        (region_id, split.epoch, split.leader_store),
-        (RegionId(2), Epoch { conf_version: 1, version: 3 }, StoreId(1))
+        (region_id, split.epoch, split.leader_stores.as_slice()),
+        (RegionId(2), Epoch { conf_version: 1, version: 3 }, &[StoreId(1)][..])
     );
     let starts: Vec<_> = split.children.iter().map(|child| child.start_key.as_ref()).collect();
     assert_eq!(starts, [b"g", b"m"]);
@@ -131,7 +134,7 @@ fn wishes_that_make_no_sense_are_refused_at_once() {
         wish(&[]),
         wish(&["m", "g"]),
         wish(&["g", "g"]),
-        SplitRequest { keys: many, ..wish(&[]) },
+        SplitRequest { at: SplitAt::Keys(many), ..wish(&[]) },
         SplitRequest { region_id: RegionId::PLACEMENT, ..wish(&["g"]) },
         SplitRequest { first_leader: Some(StoreId(3)), ..wish(&["g"]) },
     ];
@@ -147,7 +150,7 @@ fn wishes_that_make_no_sense_are_refused_at_once() {
     assert!(
         matches!(bench.answer_of(plain), Some(Err(Error::Invalid(text))) if text.contains("memcomparable"))
     );
-    let encoded = SplitRequest { keys: vec![memcomparable::encode_key(b"g")], ..wish(&[]) };
+    let encoded = SplitRequest::new(RegionId(2), vec![memcomparable::encode_key(b"g")]);
     bench.ask(PlacementCall::SplitRegion(encoded));
     bench.round();
     assert_eq!(bench.splits.len(), 1);
@@ -159,7 +162,7 @@ fn a_region_that_is_led_elsewhere_is_split_there() {
     lease(&mut bench, 5_000);
     let number = bench.ask(PlacementCall::SplitRegion(wish(&["g"])));
     let (to, id, _) = calls_of(bench.round()).pop().expect("the host is asked where it is");
-    let sent = bench.respond(to.0, id, found(3, 4));
+    let sent = bench.respond(to.0, id, found_at(3, 4));
     let (to, id, request) = splits_of(sent).pop().expect("it is passed on");
     assert_eq!(to, StoreId(3));
     assert_ne!(request.change_id, 0, "under a name");
@@ -172,7 +175,7 @@ fn a_region_that_is_led_elsewhere_is_split_there() {
     // Silence is met with the same wish, to whoever leads by then.
     let asked = calls_of(bench.pass(CALL_RESEND_AFTER));
     let (to, lookup, _) = asked.last().cloned().expect("the host is asked again");
-    let sent = splits_of(bench.respond(to.0, lookup, found(3, 9)));
+    let sent = splits_of(bench.respond(to.0, lookup, found_at(3, 9)));
     assert_eq!(sent, [(StoreId(3), id, request.clone())], "an epoch is settled once");
     let regions = vec![region(2, "b", "g", 5), region(7, "g", "t", 5)];
     let answer = PlacementAnswer::Split { change_id: request.change_id, regions };
@@ -193,14 +196,15 @@ fn an_epoch_that_was_only_found_gives_way_to_the_current_one() {
     let begin = |bench: &mut Bench, request: SplitRequest| {
         let number = bench.ask(PlacementCall::SplitRegion(request));
         let (to, id, _) = calls_of(bench.round()).pop().expect("the host is asked");
-        let sent = bench.respond(to.0, id, found(3, 4));
+        let sent = bench.respond(to.0, id, found_at(3, 4));
         (number, splits_of(sent).pop().expect("it is passed on").1)
     };
     let (number, id) = begin(&mut bench, wish(&["g"]));
     bench.respond(3, id, stale(6));
     assert_eq!(bench.answer_of(number), None);
     let (to, lookup, _) = calls_of(bench.pass(CALL_RETRY_AFTER)).pop().expect("it is tried again");
-    let (_, _, again) = splits_of(bench.respond(to.0, lookup, found(3, 6))).pop().expect("it is passed on");
+    let (_, _, again) =
+        splits_of(bench.respond(to.0, lookup, found_at(3, 6))).pop().expect("it is passed on");
     assert_eq!(again.epoch.map(|epoch| epoch.version), Some(6));
     // After an attempt of unknown fate it might divide the region a second time.
     bench.respond(3, id, Response::Failed(Error::Unavailable { reason: "unknown".to_owned() }));
@@ -287,14 +291,181 @@ fn the_stores_own_wish_takes_boundaries_that_are_some() {
     let key = memcomparable::encode_key(b"some key");
     let mut behind = key.to_vec();
     behind.push(1);
-    let request = SplitRequest {
-        keys: vec![Bytes::from(behind.clone()), Bytes::from([&behind[..], &[2]].concat())],
-        ..wish(&[])
-    };
+    let keys = vec![Bytes::from(behind.clone()), Bytes::from([&behind[..], &[2]].concat())];
+    let request = SplitRequest::new(RegionId(2), keys);
     bench.agent.on_split_wanted(bench.now, request.clone(), &bench.regions);
     bench.agent.on_split_wanted(bench.now, request, &bench.regions);
     bench.round();
     assert_eq!(bench.splits.len(), 1, "one at a time");
     let starts: Vec<_> = bench.splits[0].1.children.iter().map(|child| child.start_key.clone()).collect();
     assert_eq!(starts, [key]);
+}
+
+fn evenly(at: SplitAt) -> SplitRequest {
+    SplitRequest { at, change_id: 77, ..wish(&[]) }
+}
+
+fn found(epoch_version: u64, keys: &[&'static str]) -> FoundKeys {
+    let keys: Vec<Bytes> = keys.iter().map(|key| Bytes::from(*key)).collect();
+    let epoch = Epoch { conf_version: 1, version: epoch_version };
+    FoundKeys { epoch, key_count: keys.len() as u64 + 1, keys, last_split: None }
+}
+
+fn of_sizer(bench: &mut Bench, found: Result<FoundKeys>) {
+    bench.agent.on_keys_found(bench.now, 77, found, &bench.regions);
+    bench.round();
+}
+
+/// A region with a voter on each of these stores, led by store 1's agent.
+fn region_on(stores: &[u64]) -> Region {
+    let voter = |store: &u64| Peer { id: PeerId(20 + store), ..led_by(*store) };
+    Region { peers: stores.iter().map(voter).collect(), ..region(2, "b", "t", 3) }
+}
+
+#[test]
+fn the_leaders_store_finds_the_keys_that_nobody_names() {
+    let mut bench = bench();
+    let number = bench.ask(PlacementCall::SplitRegion(evenly(SplitAt::Middle)));
+    bench.round();
+    assert_eq!((bench.searches.as_slice(), bench.splits.len()), (&[(77, RegionId(2), 2)][..], 0));
+    of_sizer(&mut bench, Ok(found(3, &["g"])));
+    let (_, split) = bench.splits.pop().expect("it is proposed");
+    let starts: Vec<_> = split.children.iter().map(|child| child.start_key.as_ref()).collect();
+    assert_eq!((starts, split.leader_stores), (vec![&b"g"[..]], vec![StoreId(1)]));
+    bench.regions.set(region(2, "b", "g", 4), Some(peer(2)));
+    bench.regions.set(region(7, "g", "t", 4), Some(peer(7)));
+    of_store(&mut bench, 77, Ok(()));
+    let answer = PlacementAnswer::Split {
+        change_id: 77,
+        regions: vec![region(2, "b", "g", 4), region(7, "g", "t", 4)],
+    };
+    assert_eq!(bench.answer_of(number), Some(Ok(answer.clone())));
+    // The name is that of this split, however often and whatever is asked for under it.
+    let again = bench.ask(PlacementCall::SplitRegion(evenly(SplitAt::Parts(9))));
+    bench.round();
+    assert_eq!(bench.answer_of(again), Some(Ok(answer)));
+    assert_eq!((bench.searches.len(), bench.splits.len()), (1, 0));
+}
+
+#[test]
+fn voters_that_answer_take_turns_to_lead_several_parts() {
+    let mut bench = bench();
+    let four = region_on(&[1, 2, 3, 4]);
+    bench.regions.set(four.clone(), four.find_peer_on(StoreId(1)));
+    let report = LeaderReport {
+        leader: four.peers[0],
+        term: Term(4),
+        down_peers: vec![four.peers[2].id],
+        pending_peers: vec![],
+        size: types::RegionSize::default(),
+        region: four,
+    };
+    bench.agent.on_leads(vec![report], vec![], &bench.regions);
+    bench.ask(PlacementCall::SplitRegion(evenly(SplitAt::Parts(4))));
+    bench.round();
+    assert_eq!(bench.searches, [(77, RegionId(2), 4)]);
+    of_sizer(&mut bench, Ok(found(3, &["d", "g", "m"])));
+    let (_, split) = bench.splits.pop().expect("it is proposed");
+    // The first part stays with store 1; store 3 is down.
+    assert_eq!(split.leader_stores, [StoreId(2), StoreId(4), StoreId(1)]);
+}
+
+#[test]
+fn a_region_that_cannot_be_divided_evenly_is_said_to_be_such() {
+    let none = |key_count| FoundKeys { key_count, ..found(3, &[]) };
+    let unreadable = Error::Busy { reason: "it cannot be read".to_owned() };
+    let cases: [(Result<FoundKeys>, &str); 5] = [
+        (Ok(none(0)), "holds no key"),
+        (Ok(none(1)), "holds one key"),
+        (Ok(none(2)), "no boundary lies"),
+        (Ok(found(4, &["g"])), "has epoch 1.4 now"),
+        (Err(unreadable), "cannot be read"),
+    ];
+    for (answer, text) in cases {
+        let mut bench = bench();
+        let epoch = Some(Epoch { conf_version: 1, version: 3 });
+        let number = bench.ask(PlacementCall::SplitRegion(SplitRequest { epoch, ..evenly(SplitAt::Middle) }));
+        bench.round();
+        of_sizer(&mut bench, answer);
+        assert!(bench.splits.is_empty());
+        let error = bench.answer_of(number).expect("it is answered").expect_err("it is refused");
+        assert!(error.to_string().contains(text), "{error}");
+    }
+    let mut bench = bench();
+    for count in [0, 1, SPLIT_PARTS_MAX + 1] {
+        let number = bench.ask(PlacementCall::SplitRegion(evenly(SplitAt::Parts(count))));
+        bench.round();
+        assert!(
+            matches!(bench.answer_of(number), Some(Err(Error::Invalid(text))) if text.contains("2 to 256"))
+        );
+    }
+    assert!(bench.searches.is_empty());
+}
+
+#[test]
+fn keys_that_are_found_are_rounded_down_to_boundaries() {
+    let mut bench = bench();
+    bench.agent.settings.key_mode = KeyMode::Keyspaces;
+    let whole = Region { range: KeyRange::ALL, ..region(2, "", "", 3) };
+    bench.regions.set(whole, Some(peer(2)));
+    bench.ask(PlacementCall::SplitRegion(evenly(SplitAt::Parts(3))));
+    bench.round();
+    let key = memcomparable::encode_key(b"some key");
+    let behind = |byte: u8| Bytes::from([&key[..], &[byte]].concat());
+    of_sizer(&mut bench, Ok(FoundKeys { keys: vec![behind(1), behind(2)], ..found(3, &[]) }));
+    let (_, split) = bench.splits.pop().expect("it is proposed");
+    let starts: Vec<_> = split.children.iter().map(|child| child.start_key.clone()).collect();
+    assert_eq!(starts, [key]);
+}
+
+/// The agent that carried it out has been restarted, or leads no longer: the region's peers remember.
+#[test]
+fn a_name_that_the_store_remembers_is_not_split_again() {
+    let mut bench = bench();
+    bench.regions.set(region(2, "b", "g", 5), Some(peer(2)));
+    bench.regions.set(region(7, "g", "t", 5), Some(peer(7)));
+    let number = bench.ask(PlacementCall::SplitRegion(evenly(SplitAt::Middle)));
+    bench.round();
+    let last_split = Some((77, vec![Bytes::from("g")]));
+    of_sizer(&mut bench, Ok(FoundKeys { last_split, ..found(5, &["d"]) }));
+    assert!(bench.splits.is_empty());
+    let regions = vec![region(2, "b", "g", 5), region(7, "g", "t", 5)];
+    assert_eq!(bench.answer_of(number), Some(Ok(PlacementAnswer::Split { change_id: 77, regions })));
+}
+
+#[test]
+fn who_waits_for_keys_is_told_that_it_goes_on() {
+    // Here, and at the store that passed it on: neither gives up while it goes on, and a wish that is repeated joins.
+    let mut bench = bench();
+    let number = bench.ask(PlacementCall::SplitRegion(evenly(SplitAt::Middle)));
+    let caller = Caller { store_id: StoreId(3), request_id: 9 };
+    for _ in 0..20 {
+        bench.agent.on_split_request(bench.now, caller, evenly(SplitAt::Middle), &bench.regions);
+        bench.pass(CALL_RESEND_AFTER);
+    }
+    assert_eq!((bench.searches.len(), bench.answer_of(number)), (1, None));
+    let told = bench.responded.len();
+    let is_going_on =
+        |response: &Response| matches!(response, Response::Failed(Error::Changing { operation_id: 77, .. }));
+    assert!(told >= 19 && bench.responded.iter().all(|(_, response)| is_going_on(response)));
+    bench.pass(SPLIT_FIND_DEADLINE);
+    assert!(matches!(bench.answer_of(number), Some(Err(Error::Unavailable { .. }))));
+    assert!(matches!(&bench.responded[told..], [(_, Response::Failed(Error::Unavailable { .. }))]));
+    // What is found by then is found in vain.
+    of_sizer(&mut bench, Ok(found(3, &["g"])));
+    assert!(bench.splits.is_empty());
+
+    let mut other = Bench::new();
+    lease(&mut other, 5_000);
+    let number = other.ask(PlacementCall::SplitRegion(evenly(SplitAt::Middle)));
+    let (to, id, _) = calls_of(other.round()).pop().expect("the host is asked where it is");
+    other.respond(to.0, id, found_at(3, 4));
+    for _ in 0..20 {
+        let stage = "keys are being looked for".to_owned();
+        let going_on = Error::Changing { region_id: RegionId(2), operation_id: 77, stage };
+        for (to, id, _) in splits_of(other.pass(CALL_RESEND_AFTER)) {
+            other.respond(to.0, id, Response::Failed(going_on.clone()));
+        }
+    }
+    assert_eq!(other.answer_of(number), None);
 }
