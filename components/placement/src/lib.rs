@@ -37,8 +37,9 @@ pub use agent::{
 
 pub use crate::core::{
     api::{
-        ChangeRequest, ClusterPicture, Error, OperationPicture, OperationState, PlacementAnswer,
-        PlacementCall, RegionChange, RegionRoute, Responder, Result, SplitAt, SplitRequest, Timestamp,
+        ChangeRequest, ClusterPicture, Error, OperationKind, OperationPicture, OperationState,
+        PlacementAnswer, PlacementCall, RegionChange, RegionRoute, Responder, Result, ScatterRequest,
+        SplitAt, SplitRequest, Timestamp,
     },
     bootstrap::first_address,
     division::Division,

@@ -1,6 +1,6 @@
 //! Placement's answers in the words of the operators' service.
 
-use placement::{OperationPicture, OperationState, RegionRoute, Settings, StorePicture};
+use placement::{OperationKind, OperationPicture, OperationState, RegionRoute, Settings, StorePicture};
 use proto::placement as wire;
 
 use super::key_mode_to_number;
@@ -58,10 +58,13 @@ pub(super) fn operation_row(picture: OperationPicture) -> wire::OperationRow {
         OperationState::Cancelled => wire::OperationState::Cancelled,
         OperationState::Failed => wire::OperationState::Failed,
     };
-    let (kind, peers) = match picture.leader {
-        Some(leader) => (wire::OperationKind::TransferLeader, vec![leader]),
-        None => (wire::OperationKind::MovePeers, picture.peers),
+    let kind = match picture.kind() {
+        OperationKind::MovePeers => wire::OperationKind::MovePeers,
+        OperationKind::TransferLeader => wire::OperationKind::TransferLeader,
+        OperationKind::Scatter => wire::OperationKind::Scatter,
     };
+    let leader = picture.leader.filter(|_| picture.peers.is_empty());
+    let peers = picture.peers.into_iter().chain(leader);
     let eta = picture.eta.map_or(0, |eta| u64::try_from(eta.as_millis()).unwrap_or(u64::MAX));
     wire::OperationRow {
         id: picture.id,
@@ -71,7 +74,7 @@ pub(super) fn operation_row(picture: OperationPicture) -> wire::OperationRow {
         eta_millis: eta,
         state: state.into(),
         region_id: picture.region_id.0,
-        goal_peers: peers.into_iter().map(Into::into).collect(),
+        goal_peers: peers.map(Into::into).collect(),
         created_at_millis: picture.created.0,
         progress_percent: picture.progress_percent,
         reason: picture.reason,

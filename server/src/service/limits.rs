@@ -33,5 +33,20 @@ pub(super) const SPLIT_PAUSE: Duration = Duration::from_millis(100);
 /// A `SplitRegions` is answered after this with what has been done.
 pub(super) const SPLIT_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Regions of one `ScatterRegion`.
+pub(super) const SCATTER_REGIONS_ASKED_MAX: usize = 16_384;
+
+/// Where nothing of a `ScatterRegion` goes on any more, it is tried again so many times, if the client does not say.
+pub(super) const SCATTER_RETRIES: u64 = 5;
+
+/// It is tried again after this while it goes on: an operation takes about as long ...
+pub(super) const SCATTER_PAUSE: Duration = Duration::from_millis(100);
+
+/// ... and after twice as long each time, up to this, while it does not.
+pub(super) const SCATTER_PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// A `ScatterRegion` is answered after this with what has been done, or sooner, if the client does not wait so long.
+pub(super) const SCATTER_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// A request that one store passes on to another may take this long.
 pub(super) const FORWARD_TIMEOUT: Duration = Duration::from_secs(5);

@@ -13,6 +13,7 @@ mod meta_storage;
 mod pd;
 mod pd_convert;
 mod region_error;
+mod scatter;
 mod sink;
 mod split;
 mod tikv;

@@ -15,6 +15,7 @@ use types::{KeyRange, Region, RegionId, StoreId};
 use super::{
     limits::{QUERY_ROUNDS_MAX, REGION_QUERIES_MAX},
     pd_convert::{header, member, operator, queried_region, refusal, region, region_response, stats, store},
+    scatter::{scatter, time_of},
     split::divide,
     tikv::not_started,
 };
@@ -285,9 +286,27 @@ impl pd_server::Pd for Pd {
 
     async fn scatter_region(
         &self,
-        _: Request<pdpb::ScatterRegionRequest>,
+        request: Request<pdpb::ScatterRegionRequest>,
     ) -> Result<Response<pdpb::ScatterRegionResponse>, Status> {
-        Err(Status::unimplemented("this version does not scatter regions"))
+        let time = time_of(request.metadata());
+        let request = request.into_inner();
+        let running = self.running(request.header.as_ref())?;
+        let cluster_id = running.ident.cluster_id;
+        // Older clients name one region.
+        let (one, ids) = match request.regions_id.as_slice() {
+            [] => (Some(request.region_id), vec![request.region_id]),
+            [..] => (None, request.regions_id),
+        };
+        let outcome = scatter(running, ids, &request.group, request.retry_limit, time).await?;
+        let header = match one.filter(|_| !outcome.missing.is_empty()) {
+            Some(id) => {
+                let text = format!("region {id} not found");
+                refusal(cluster_id, pdpb::ErrorType::RegionNotFound, text)
+            }
+            None => header(cluster_id),
+        };
+        let finished_percentage = outcome.finished_percentage;
+        Ok(Response::new(pdpb::ScatterRegionResponse { header: Some(header), finished_percentage }))
     }
 
     async fn get_operator(

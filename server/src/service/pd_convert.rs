@@ -1,6 +1,8 @@
 //! Placement's answers in PD's words.
 
-use placement::{OperationPicture, OperationState, RegionRoute, StorePicture, StoreRecord, StoreState};
+use placement::{
+    OperationKind, OperationPicture, OperationState, RegionRoute, StorePicture, StoreRecord, StoreState,
+};
 use proto::{metapb, pdpb};
 use types::{ClusterId, PeerId};
 
@@ -110,12 +112,18 @@ pub(super) fn operator(
         OperationState::Done => pdpb::OperatorStatus::Success,
         OperationState::Cancelled | OperationState::Failed => pdpb::OperatorStatus::Cancel,
     };
+    let (kind, desc) = match picture.kind() {
+        OperationKind::MovePeers => ("move-peers", picture.reason.clone()),
+        OperationKind::TransferLeader => ("transfer-leader", picture.reason.clone()),
+        // Clients that wait for a region to be scattered look for these very words.
+        OperationKind::Scatter => ("scatter", "scatter-region".to_owned()),
+    };
     pdpb::GetOperatorResponse {
         header: Some(header),
         region_id: picture.region_id.0,
-        desc: picture.reason.clone().into(),
+        desc: desc.into(),
         status: status.into(),
-        kind: if picture.leader.is_some() { "transfer-leader" } else { "move-peers" }.into(),
+        kind: kind.into(),
     }
 }
 

@@ -72,6 +72,9 @@ pub enum PlacementCall {
     ChangeRegion(ChangeRequest),
     /// Divides a region, or shows the outcome of the split of this name; [`PlacementAnswer::Split`].
     SplitRegion(SplitRequest),
+    /// Spreads the peers and leaders of regions over the stores, as far as there is room for operations now;
+    /// [`PlacementAnswer::Scattered`].
+    ScatterRegions(ScatterRequest),
     /// What is intended with a store: to drain it, to use it again, or to give it up for good, which is refused while it
     /// is alive and has peers; [`PlacementAnswer::Done`].
     SetStoreState {
@@ -142,6 +145,13 @@ pub enum PlacementAnswer {
         /// The region that was divided, and those that begin at the keys, as far as they are still there.
         regions: Vec<Region>,
     },
+    /// To `ScatterRegions`. Regions that are named nowhere could not move now: ask again.
+    Scattered {
+        /// Those that are where they should be, or whose operation runs.
+        begun: Vec<RegionId>,
+        /// Those that do not exist.
+        missing: Vec<RegionId>,
+    },
     /// To `GetOperation`.
     Operation(Option<OperationPicture>),
     /// To `ListOperations`.
@@ -211,6 +221,15 @@ pub struct SplitRequest {
     /// The store whose voters lead the new regions first. `None`: the one that leads the region; where it is to become
     /// several parts, its voters in turns.
     pub first_leader: Option<StoreId>,
+}
+
+/// Regions that somebody wants to be spread over the stores.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScatterRequest {
+    /// The regions; from 1 to [`super::limits::SCATTER_REGIONS_MAX`].
+    pub region_ids: Vec<RegionId>,
+    /// What they belong to: they are spread among those that were named with the same group of late.
+    pub group: String,
 }
 
 /// Where a region is divided.
@@ -295,7 +314,7 @@ pub struct OperationPicture {
     pub state: OperationState,
     /// What the region's peers shall be; none where only its leader shall be another one.
     pub peers: Vec<Peer>,
-    /// Who shall lead it, if that is what it is about.
+    /// Who shall lead it, if that is what it is about; of a region that is scattered, afterwards.
     pub leader: Option<Peer>,
     /// The region's epoch when it began.
     pub epoch: Epoch,
@@ -309,6 +328,29 @@ pub struct OperationPicture {
     pub eta: Option<Duration>,
     /// What it waits for, or how it ended; for people.
     pub reason: String,
+}
+
+/// What an operation is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OperationKind {
+    /// The region's peers.
+    MovePeers,
+    /// Who leads it.
+    TransferLeader,
+    /// Both, because somebody wants regions to be spread.
+    Scatter,
+}
+
+impl OperationPicture {
+    /// What it is about.
+    #[must_use]
+    pub fn kind(&self) -> OperationKind {
+        match self.leader {
+            None => OperationKind::MovePeers,
+            Some(_) if self.peers.is_empty() => OperationKind::TransferLeader,
+            Some(_) => OperationKind::Scatter,
+        }
+    }
 }
 
 /// How an operation stands.

@@ -148,6 +148,21 @@ pub const SIZES_UNKNOWN_PERCENT: usize = 5;
 /// Leaders that are handed over at one time only to level them: each costs its region an election's pause.
 pub const TRANSFERS_RUNNING_MAX: usize = 8;
 
+/// Regions of one call that are to be scattered: more could not begin to move soon anyway.
+pub const SCATTER_REGIONS_MAX: usize = 1_024;
+
+/// Groups of regions whose scattering the host remembers ...
+pub const SCATTER_GROUPS_MAX: usize = 64;
+
+/// ... each with so many regions at the most: 128 KiB ...
+pub const SCATTER_GROUP_REGIONS_MAX: usize = 16_384;
+
+/// ... for so long after it was named last: who scatters a table region by region is done by then.
+pub const SCATTER_GROUP_KEPT: Duration = Duration::from_secs(600);
+
+/// Bytes of a group's name.
+pub const SCATTER_GROUP_BYTES_MAX: usize = 256;
+
 /// An operation is given up after this, unless whoever wanted it said otherwise: hundreds of regions of the default size
 /// wait for one another less than that.
 pub const OPERATION_DEADLINE: Duration = Duration::from_secs(600);

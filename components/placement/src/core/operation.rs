@@ -40,6 +40,13 @@ pub enum Aim {
     Peers(Vec<Peer>),
     /// This voter leads.
     Leader(Peer),
+    /// A region that is scattered: these are the peers, as above, and then this one of them leads.
+    Scatter {
+        /// The peers.
+        peers: Vec<Peer>,
+        /// Who leads.
+        leader: Peer,
+    },
 }
 
 /// What the leader of a region is told.
@@ -105,12 +112,14 @@ impl Operation {
     /// How far the region is.
     #[must_use]
     pub fn stage(&self, region: &Region, seen: Seen<'_>) -> Stage {
-        let peers = match &self.aim {
-            Aim::Leader(peer) if seen.leader == Some(peer.id) => return Stage::Done,
-            Aim::Peers(peers) if region.peers == *peers => return Stage::Done,
-            Aim::Leader(_) | Aim::Peers(_) if seen.leader.is_none() => return Stage::Leaderless,
-            Aim::Leader(_) => return Stage::HandingOver,
-            Aim::Peers(peers) => peers,
+        let (peers, leader) = (self.aim.peers(), self.aim.leader());
+        let has_peers = peers.is_none_or(|peers| region.peers == *peers);
+        let has_leader = leader.is_none_or(|leader| seen.leader == Some(leader.id));
+        let peers = match peers {
+            _ if has_peers && has_leader => return Stage::Done,
+            _ if seen.leader.is_none() => return Stage::Leaderless,
+            Some(peers) if !has_peers => peers,
+            Some(_) | None => return Stage::HandingOver,
         };
         if region.configuration().is_joint() {
             return Stage::Switching;
@@ -136,28 +145,30 @@ impl Operation {
     #[must_use]
     pub fn is_overtaken(&self, region: &Region) -> bool {
         let has_changed = region.epoch.conf_version > self.epoch.conf_version;
-        match &self.aim {
-            Aim::Peers(peers) => has_changed && peers.iter().any(|peer| region.find_peer(peer.id).is_none()),
-            Aim::Leader(_) => false,
-        }
+        let is_missing = |peer: &Peer| region.find_peer(peer.id).is_none();
+        has_changed && self.aim.peers().is_some_and(|peers| peers.iter().any(is_missing))
     }
 
     /// The store of a peer that is to vote or lead, and does not yet, and fails `is_live`.
     #[must_use]
     pub fn find_lost_target(&self, region: &Region, is_live: impl Fn(StoreId) -> bool) -> Option<StoreId> {
         let votes = |peer: &Peer| region.find_peer(peer.id).is_some_and(|peer| peer.role == PeerRole::Voter);
+        let lost = |peers: &[Peer]| {
+            peers.iter().find(|peer| !votes(peer) && !is_live(peer.store_id)).map(|peer| peer.store_id)
+        };
         match &self.aim {
-            Aim::Peers(peers) => {
-                peers.iter().find(|peer| !votes(peer) && !is_live(peer.store_id)).map(|peer| peer.store_id)
-            }
+            Aim::Peers(peers) => lost(peers),
             Aim::Leader(peer) => (!votes(peer) || !is_live(peer.store_id)).then_some(peer.store_id),
+            Aim::Scatter { peers, leader } => {
+                lost(peers).or_else(|| (!is_live(leader.store_id)).then_some(leader.store_id))
+            }
         }
     }
 
     /// The stores that take part in what it aims at.
     pub fn store_ids(&self) -> impl Iterator<Item = StoreId> {
         let peers = match &self.aim {
-            Aim::Peers(peers) => peers.as_slice(),
+            Aim::Peers(peers) | Aim::Scatter { peers, .. } => peers.as_slice(),
             Aim::Leader(peer) => std::slice::from_ref(peer),
         };
         peers.iter().map(|peer| peer.store_id)
@@ -167,7 +178,9 @@ impl Operation {
     #[must_use]
     pub fn goal(&self, region: &Region, placement_term: Term) -> Goal {
         let (peers, leader) = match &self.aim {
-            Aim::Peers(peers) => (peers.clone(), None),
+            // One thing at a time: who leads is for the region's peers as they are in the end.
+            Aim::Scatter { peers, leader } if region.peers == *peers => (Vec::new(), Some(leader.id)),
+            Aim::Peers(peers) | Aim::Scatter { peers, .. } => (peers.clone(), None),
             Aim::Leader(peer) => (Vec::new(), Some(peer.id)),
         };
         let (region_id, epoch) = (self.region_id, region.epoch);
@@ -177,7 +190,7 @@ impl Operation {
     /// Peers of the goal that vote already count whole, those that learn half, per cent.
     #[must_use]
     pub fn progress_percent(&self, region: Option<&Region>, seen: Seen<'_>) -> u32 {
-        let Aim::Peers(peers) = &self.aim else { return 0 };
+        let Some(peers) = self.aim.peers() else { return 0 };
         let worth = |peer: &Peer| match region.and_then(|region| region.find_peer(peer.id)) {
             Some(peer) if peer.role == PeerRole::Voter => 100,
             Some(peer) if seen.pending_peers.contains(&peer.id) => 25,
@@ -193,16 +206,12 @@ impl Operation {
     pub fn picture(&self, now: WallTime, region: Option<&Region>, seen: Seen<'_>) -> OperationPicture {
         let progress_percent = self.progress_percent(region, seen);
         let passed = Duration::from_millis(now.0.saturating_sub(self.created.0));
-        let (peers, leader) = match &self.aim {
-            Aim::Peers(peers) => (peers.clone(), None),
-            Aim::Leader(peer) => (Vec::new(), Some(*peer)),
-        };
         OperationPicture {
             id: self.id,
             region_id: self.region_id,
             state: OperationState::Running,
-            peers,
-            leader,
+            peers: self.aim.peers().cloned().unwrap_or_default(),
+            leader: self.aim.leader(),
             epoch: self.epoch,
             created: self.created,
             deadline: self.deadline,
@@ -211,6 +220,26 @@ impl Operation {
                 .contains(&progress_percent)
                 .then(|| passed * (100 - progress_percent) / progress_percent),
             reason: region.map(|region| self.stage(region, seen).to_string()).unwrap_or_default(),
+        }
+    }
+}
+
+impl Aim {
+    /// Which peers the region shall have; `None`: those that it has.
+    #[must_use]
+    pub fn peers(&self) -> Option<&Vec<Peer>> {
+        match self {
+            Aim::Peers(peers) | Aim::Scatter { peers, .. } => Some(peers),
+            Aim::Leader(_) => None,
+        }
+    }
+
+    /// Who shall lead it; `None`: whoever does.
+    #[must_use]
+    pub fn leader(&self) -> Option<Peer> {
+        match self {
+            Aim::Peers(_) => None,
+            Aim::Leader(leader) | Aim::Scatter { leader, .. } => Some(*leader),
         }
     }
 }
@@ -224,7 +253,11 @@ impl TryFrom<OperationPicture> for Operation {
             return Err(picture);
         }
         let OperationPicture { id, region_id, peers, leader, epoch, created, deadline, .. } = picture;
-        let aim = leader.map_or(Aim::Peers(peers), Aim::Leader);
+        let aim = match leader {
+            None => Aim::Peers(peers),
+            Some(leader) if peers.is_empty() => Aim::Leader(leader),
+            Some(leader) => Aim::Scatter { peers, leader },
+        };
         Ok(Operation { id, region_id, aim, epoch, created, deadline })
     }
 }

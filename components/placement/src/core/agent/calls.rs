@@ -91,6 +91,7 @@ impl Job {
             | PlacementCall::RegisterStore { .. }
             | PlacementCall::ChangeRegion(_)
             | PlacementCall::SplitRegion(_)
+            | PlacementCall::ScatterRegions(_)
             | PlacementCall::SetStoreState { .. }
             | PlacementCall::ChangeSettings { .. }
             | PlacementCall::CancelOperation { .. }

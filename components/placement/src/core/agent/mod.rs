@@ -192,6 +192,7 @@ impl Agent {
             | PlacementCall::RegisterStore { .. }
             | PlacementCall::ChangeRegion(_)
             | PlacementCall::SplitRegion(_)
+            | PlacementCall::ScatterRegions(_)
             | PlacementCall::SetStoreState { .. }
             | PlacementCall::ChangeSettings { .. }
             | PlacementCall::CancelOperation { .. }
@@ -468,6 +469,7 @@ impl Agent {
             | PlacementCall::RegisterStore { .. }
             | PlacementCall::ChangeRegion(_)
             | PlacementCall::SplitRegion(_)
+            | PlacementCall::ScatterRegions(_)
             | PlacementCall::SetStoreState { .. }
             | PlacementCall::ChangeSettings { .. }
             | PlacementCall::CancelOperation { .. }

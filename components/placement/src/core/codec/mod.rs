@@ -9,7 +9,7 @@ use proto::{Message, convert, placement as wire};
 use types::{KeyRange, Peer, PeerId, Region, RegionId, RegionSize, StoreId, Term, WallTime};
 
 use super::{
-    api::{self, OperationPicture, PlacementAnswer, PlacementCall, RegionRoute, Timestamp},
+    api::{self, OperationPicture, PlacementAnswer, PlacementCall, RegionRoute, ScatterRequest, Timestamp},
     operation::Goal,
     protocol::{LeaderReport, LonelyPeer, ReportAnswer, Request, Response, StoreReport},
     record::{StoreLoad, StorePicture},
@@ -65,6 +65,10 @@ pub fn decode_request(body: Bytes) -> Result<Request> {
         Wire::GetAllStores(get) => PlacementCall::GetAllStores { is_without_removed: !get.has_removed },
         Wire::GetCluster(wire::GetCluster {}) => PlacementCall::ClusterInfo,
         Wire::StartOperation(start) => PlacementCall::ChangeRegion(change_from(start)?),
+        Wire::ScatterRegions(scatter) => PlacementCall::ScatterRegions(ScatterRequest {
+            region_ids: scatter.region_ids.into_iter().map(RegionId).collect(),
+            group: scatter.group,
+        }),
         Wire::SetStoreState(set) => {
             PlacementCall::SetStoreState { store_id: StoreId(set.store_id), state: state_from(set.state)? }
         }
@@ -143,6 +147,10 @@ pub fn decode_response(body: Bytes) -> Result<Response> {
             change_id: convert::non_zero(split.change_id, "SplitRegionResponse", "change_id")?,
             regions: all(split.regions, Region::try_from)?,
         },
+        Wire::ScatterRegions(scattered) => PlacementAnswer::Scattered {
+            begun: scattered.begun.into_iter().map(RegionId).collect(),
+            missing: scattered.missing.into_iter().map(RegionId).collect(),
+        },
         Wire::GetCluster(_) => return Err(unknown("Response", "response", 19)),
         Wire::SplitReport(_) => return Err(unknown("Response", "response", 13)),
     };
@@ -180,6 +188,10 @@ fn call_to(call: PlacementCall) -> wire::request::Request {
         }
         PlacementCall::ChangeRegion(request) => Wire::StartOperation(change_to(request)),
         PlacementCall::SplitRegion(request) => Wire::SplitRegion(split_to(request)),
+        PlacementCall::ScatterRegions(ScatterRequest { region_ids, group }) => {
+            let region_ids = region_ids.into_iter().map(|id| id.0).collect();
+            Wire::ScatterRegions(wire::ScatterRegions { region_ids, group })
+        }
         PlacementCall::SetStoreState { store_id, state } => {
             Wire::SetStoreState(wire::SetStoreState { store_id: store_id.0, state: state_to(state).into() })
         }
@@ -245,6 +257,10 @@ fn answer_to(answer: PlacementAnswer) -> wire::response::Response {
         PlacementAnswer::Split { change_id, regions } => Wire::SplitRegion(wire::SplitRegionResponse {
             change_id,
             regions: regions.into_iter().map(Into::into).collect(),
+        }),
+        PlacementAnswer::Scattered { begun, missing } => Wire::ScatterRegions(wire::ScatterRegionsResponse {
+            begun: begun.into_iter().map(|id| id.0).collect(),
+            missing: missing.into_iter().map(|id| id.0).collect(),
         }),
         PlacementAnswer::Operation(operation) => operations(operation.into_iter().collect()),
         PlacementAnswer::Operations(all) => operations(all),

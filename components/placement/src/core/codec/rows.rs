@@ -8,7 +8,7 @@ use types::{ClusterId, Epoch, Incarnation, Peer, Region, RegionId, StoreId, Wall
 
 use super::{Result, all, unknown};
 use crate::core::{
-    api::{OperationPicture, OperationState},
+    api::{OperationKind, OperationPicture, OperationState},
     record::{KeyMode, Settings, StoreRecord, StoreState},
 };
 
@@ -151,10 +151,13 @@ pub(super) fn operation_to(operation: OperationPicture) -> wire::OperationRow {
         OperationState::Cancelled => wire::OperationState::Cancelled,
         OperationState::Failed => wire::OperationState::Failed,
     };
-    let (kind, peers) = match operation.leader {
-        Some(leader) => (wire::OperationKind::TransferLeader, vec![leader]),
-        None => (wire::OperationKind::MovePeers, operation.peers),
+    let kind = match operation.kind() {
+        OperationKind::MovePeers => wire::OperationKind::MovePeers,
+        OperationKind::TransferLeader => wire::OperationKind::TransferLeader,
+        OperationKind::Scatter => wire::OperationKind::Scatter,
     };
+    let leader = operation.leader.filter(|_| operation.peers.is_empty());
+    let peers = operation.peers.into_iter().chain(leader);
     let eta = operation.eta.map_or(0, |eta| u64::try_from(eta.as_millis()).unwrap_or(u64::MAX).max(1));
     wire::OperationRow {
         id: operation.id,
@@ -162,7 +165,7 @@ pub(super) fn operation_to(operation: OperationPicture) -> wire::OperationRow {
         state: state.into(),
         region_id: operation.region_id.0,
         goal_leader: operation.leader.map_or(0, |leader| leader.id.0),
-        goal_peers: peers.into_iter().map(Into::into).collect(),
+        goal_peers: peers.map(Into::into).collect(),
         created_at_millis: operation.created.0,
         deadline_at_millis: operation.deadline.0,
         progress_percent: operation.progress_percent,
@@ -180,12 +183,12 @@ pub(super) fn operation_from(row: wire::OperationRow) -> Result<OperationPicture
         Ok(wire::OperationKind::TransferLeader) => {
             (Vec::new(), Some(*convert::required(peers.first(), "OperationRow", "goal_peers")?))
         }
-        Ok(
-            wire::OperationKind::Unspecified
-            | wire::OperationKind::Split
-            | wire::OperationKind::Scatter
-            | wire::OperationKind::Drain,
-        )
+        Ok(wire::OperationKind::Scatter) => {
+            let leader = peers.iter().find(|peer| peer.id.0 == row.goal_leader).copied();
+            let leader = convert::required(leader, "OperationRow", "goal_leader")?;
+            (peers, Some(leader))
+        }
+        Ok(wire::OperationKind::Unspecified | wire::OperationKind::Split | wire::OperationKind::Drain)
         | Err(_) => return Err(unknown("OperationRow", "kind", row.kind)),
     };
     let state = match wire::OperationState::try_from(row.state) {

@@ -62,6 +62,11 @@ fn transfer() -> Operation {
     Operation { aim: Aim::Leader(region(7).peers[0]), ..operation() }
 }
 
+fn scatter() -> Operation {
+    let region = region(7);
+    Operation { aim: Aim::Scatter { leader: region.peers[1], peers: region.peers }, ..operation() }
+}
+
 fn change(change: RegionChange) -> PlacementCall {
     PlacementCall::ChangeRegion(ChangeRequest {
         epoch: Some(Epoch { conf_version: 3, version: 4 }),
@@ -152,6 +157,10 @@ fn requests_come_back() {
         PlacementCall::CancelOperation { operation_id: 9 },
         PlacementCall::GetOperation { region_id: RegionId(3) },
         PlacementCall::ListOperations,
+        PlacementCall::ScatterRegions(ScatterRequest {
+            region_ids: vec![RegionId(3), RegionId(4)],
+            group: "table".to_owned(),
+        }),
     ];
     let named = SplitRequest { change_id: 1_700, ..SplitRequest::new(RegionId(3), vec!["a".into()]) };
     let (epoch, first_leader) = (Some(Epoch { conf_version: 3, version: 4 }), Some(StoreId(5)));
@@ -182,7 +191,7 @@ fn responses_come_back() {
         placement_term: Term(4),
         number: 5,
         is_full_wanted: true,
-        goals: vec![goal, transfer().goal(&region(7), Term(4))],
+        goals: vec![goal, transfer().goal(&region(7), Term(4)), scatter().goal(&region(8), Term(4))],
         destroys: vec![region(10)],
         wanted: vec![KeyRange::new("a", "m"), KeyRange::ALL],
         stores: vec![record(1), record(2)],
@@ -190,6 +199,7 @@ fn responses_come_back() {
     };
     let running = operation().picture(WallTime(20), Some(&region(7)), Seen::default());
     let mut ended = transfer().picture(WallTime(20), None, Seen::default());
+    let scattered = scatter().picture(WallTime(20), None, Seen::default());
     (ended.state, ended.reason) = (OperationState::Cancelled, "because".to_owned());
     let answers = [
         PlacementAnswer::Timestamp(Timestamp { physical_ms: 1 << 40, logical: 77 }),
@@ -203,7 +213,8 @@ fn responses_come_back() {
         PlacementAnswer::Ids { first_id: 1_003, count: 10 },
         PlacementAnswer::Registered { store_id: StoreId(4), settings: settings(), stores: vec![record(4)] },
         PlacementAnswer::OperationStarted { operation_id: 5 },
-        PlacementAnswer::Operations(vec![running, ended]),
+        PlacementAnswer::Operations(vec![running, ended, scattered]),
+        PlacementAnswer::Scattered { begun: vec![RegionId(3)], missing: vec![RegionId(4), RegionId(5)] },
         PlacementAnswer::Split { change_id: 7, regions: vec![region(7), region(8)] },
         PlacementAnswer::Done,
     ];
@@ -261,6 +272,11 @@ fn what_is_malformed_is_refused() {
         ..wire::SplitRegion::default()
     };
     assert!(changes::split_from(both).is_err(), "a split says in one way where");
+    let leaderless = wire::OperationRow {
+        goal_leader: 99,
+        ..rows::operation_to(scatter().picture(WallTime(20), None, Seen::default()))
+    };
+    assert!(operation_from(leaderless).is_err(), "a region is led by one of its peers");
     // Every byte of a real message cut or changed is an error or another message, never a panic.
     let body = encode_response(Response::Answer(PlacementAnswer::Regions(vec![route(2)])));
     for at in 0..body.len() {

@@ -62,6 +62,12 @@ impl Serving {
                 self.waiting.changes.push_back((caller, request));
                 return Ok(Reply::Later);
             }
+            PlacementCall::ScatterRegions(request) => {
+                check_room(self.scatters.waiting_count())?;
+                self.scatters.add(now, caller, request)?;
+                self.timers.schedule_soon(now);
+                return Ok(Reply::Later);
+            }
             PlacementCall::SetStoreState { store_id, state } => {
                 check_room(self.waiting.states.len())?;
                 self.waiting.states.push_back((caller, store_id, state));

@@ -20,18 +20,18 @@ use crate::core::{
 
 /// Four stores; the placement group and region 2 have voters on the first three, and the first one leads both. Nothing is
 /// levelled unless a test says so.
-struct Cluster {
-    bench: Bench,
+pub(super) struct Cluster {
+    pub(super) bench: Bench,
     group: Group,
     stores: Vec<StoreRecord>,
-    regions: Vec<Region>,
-    leaders: Vec<StoreId>,
+    pub(super) regions: Vec<Region>,
+    pub(super) leaders: Vec<StoreId>,
     load: StoreLoad,
     number: u64,
 }
 
 impl Cluster {
-    fn new() -> Cluster {
+    pub(super) fn new() -> Cluster {
         let (mut bench, mut group) = begun();
         let mut stores = vec![record(1_000)];
         for (at, address) in ["b:1", "c:1", "d:1"].into_iter().enumerate() {
@@ -54,22 +54,22 @@ impl Cluster {
         Region { peers, epoch: Epoch { conf_version: 3, version: 1 }, ..first(id) }
     }
 
-    fn store(&self, at: u64) -> StoreId {
+    pub(super) fn store(&self, at: u64) -> StoreId {
         self.stores[usize::try_from(at).unwrap()].id
     }
 
-    fn call(&mut self, call: PlacementCall) -> Result<PlacementAnswer, Error> {
+    pub(super) fn call(&mut self, call: PlacementCall) -> Result<PlacementAnswer, Error> {
         self.bench.call(&mut self.group, call)
     }
 
-    fn change(&mut self, region_id: u64, what: RegionChange) -> Result<u64, Error> {
+    pub(super) fn change(&mut self, region_id: u64, what: RegionChange) -> Result<u64, Error> {
         let answer = self.call(change(region_id, what))?;
         let PlacementAnswer::OperationStarted { operation_id } = answer else { panic!("{answer:?}") };
         Ok(operation_id)
     }
 
     /// Every store reports, the leaders what their regions are.
-    fn report(&mut self) {
+    pub(super) fn report(&mut self) {
         self.report_except(None);
     }
 
@@ -99,7 +99,7 @@ impl Cluster {
         }
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(super) fn pass(&mut self, time: Duration) {
         self.bench.pass(time, &mut self.group);
     }
 
@@ -110,7 +110,8 @@ impl Cluster {
 
     /// The leader of a region has done what it was told.
     fn carry_out(&mut self, goal: &Goal) {
-        let region = self.regions.iter_mut().find(|region| region.id == goal.region_id).unwrap();
+        let at = self.regions.iter().position(|region| region.id == goal.region_id).unwrap();
+        let region = &mut self.regions[at];
         if region.epoch != goal.epoch {
             return;
         }
@@ -118,15 +119,17 @@ impl Cluster {
             region.peers.clone_from(&goal.peers);
             region.epoch.conf_version += 3;
         }
-        if let Some(leader) = goal.leader {
-            let at = usize::from(goal.region_id != RegionId::PLACEMENT);
-            self.leaders[at] = region.find_peer(leader).unwrap().store_id;
+        let leader = &mut self.leaders[at];
+        if let Some(peer_id) = goal.leader {
+            *leader = region.find_peer(peer_id).unwrap().store_id;
+        } else if region.find_peer_on(*leader).is_none() {
+            *leader = region.peers[0].store_id;
         }
         self.report();
     }
 
     /// The leaders do what they are told, until nobody is told anything any more.
-    fn carry_out_all(&mut self) {
+    pub(super) fn carry_out_all(&mut self) {
         while !self.bench.goals.is_empty() {
             for (_, goal) in std::mem::take(&mut self.bench.goals) {
                 self.carry_out(&goal);

@@ -15,6 +15,7 @@ mod calls;
 mod changes;
 mod operations;
 mod reports;
+mod scatter;
 mod serving;
 mod soft;
 mod transact;
@@ -312,5 +313,7 @@ impl Host {
 
 #[cfg(test)]
 mod change_tests;
+#[cfg(test)]
+mod scatter_tests;
 #[cfg(test)]
 mod tests;

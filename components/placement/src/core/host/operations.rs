@@ -16,7 +16,7 @@ use crate::core::{
     },
     operation::{Aim, Goal, OVERTAKEN, Operation, Seen},
     protocol::{ReportAnswer, Response},
-    scheduler::{Picture, RegionSummary, StoreSummary, Wish, WishAim, schedule},
+    scheduler::{Picture, RegionSummary, StoreSummary, Wish, WishAim, plan},
 };
 
 impl Serving {
@@ -30,7 +30,7 @@ impl Serving {
             // Whoever reports next makes it look again.
             return;
         }
-        let wishes = schedule(self.picture(now, config, soft));
+        let (wishes, scattered) = plan(self.picture(now, config, soft), self.scatters(soft));
         for wish in wishes {
             match self.draft(now, &wish, 0, None, soft) {
                 Ok(Some(operation)) => self.waiting.drafts.push(operation),
@@ -44,6 +44,7 @@ impl Serving {
                 }
             }
         }
+        self.answer_scatters(&scattered);
     }
 
     /// Ends what is done, or cannot go on.
@@ -176,7 +177,7 @@ impl Serving {
         let region = region.clone();
         let own_id = u64::from(change_id == 0);
         let (aim, default_time) = match &wish.aim {
-            WishAim::Voters(store_ids) => {
+            WishAim::Voters(store_ids) | WishAim::Scatter { voters: store_ids, .. } => {
                 let existing: Vec<Option<Peer>> =
                     store_ids.iter().map(|id| region.find_peer_on(*id)).collect();
                 let new_count = existing.iter().filter(|peer| peer.is_none()).count() as u64;
@@ -184,7 +185,7 @@ impl Serving {
                 let mut new_ids = first_id..;
                 let id = if change_id == 0 { new_ids.next().unwrap_or(0) } else { change_id };
                 let peers = voters(store_ids, existing, new_ids);
-                ((id, Aim::Peers(peers)), OPERATION_DEADLINE)
+                ((id, aim_of(&wish.aim, peers)), OPERATION_DEADLINE)
             }
             WishAim::Leader(store_id) => {
                 let peer = region.find_peer_on(*store_id).ok_or_else(|| no_peer(region.id, *store_id))?;
@@ -256,7 +257,15 @@ impl Serving {
         let group_operation = self.operations.find_by_region(RegionId::PLACEMENT);
         let group_changing = group_operation.map(|operation| now.wall.0.saturating_sub(operation.created.0));
         let is_free = |region: &&Region| self.operations.find_by_region(region.id).is_none();
-        let transfers = self.operations.running().filter(|operation| matches!(operation.aim, Aim::Leader(_)));
+        let is_transfer = |operation: &&Operation| match &operation.aim {
+            Aim::Leader(_) => true,
+            Aim::Peers(_) => false,
+            Aim::Scatter { peers, .. } => {
+                let region = self.directory.find_by_id(operation.region_id);
+                region.is_some_and(|region| region.peers == *peers)
+            }
+        };
+        let transfers = self.operations.running().filter(is_transfer);
         let settings = self.settings;
         Picture {
             stores,
@@ -322,19 +331,14 @@ fn count_region(
     operation: Option<&Operation>,
     soft: &Soft,
 ) {
-    let leader = match operation.map(|operation| &operation.aim) {
-        Some(Aim::Leader(peer)) => Some(peer.store_id),
-        Some(Aim::Peers(_)) | None => soft.leader_store(region),
-    };
+    let goal_leader = operation.and_then(|operation| operation.aim.leader());
+    let leader = goal_leader.map(|peer| peer.store_id).or_else(|| soft.leader_store(region));
     if region.id != RegionId::PLACEMENT
         && let Some(store) = leader.and_then(|id| stores.get_mut(&id))
     {
         store.leader_count += 1;
     }
-    let aim = match operation.map(|operation| &operation.aim) {
-        Some(Aim::Peers(peers)) => peers.as_slice(),
-        Some(Aim::Leader(_)) | None => region.peers.as_slice(),
-    };
+    let aim = operation.and_then(|operation| operation.aim.peers()).unwrap_or(&region.peers);
     let size = soft.size(region.id).filter(|_| region.id != RegionId::PLACEMENT).unwrap_or_default();
     for peer in aim {
         if let Some(store) = stores.get_mut(&peer.store_id) {
@@ -349,6 +353,18 @@ fn count_region(
         if let Some(store) = stores.get_mut(&peer.store_id).filter(|_| is_leaving) {
             store.leaving_count += 1;
         }
+    }
+}
+
+/// A wish for voters, once they are peers.
+fn aim_of(wish: &WishAim, peers: Vec<Peer>) -> Aim {
+    let leader = match wish {
+        WishAim::Voters(_) | WishAim::Leader(_) => None,
+        WishAim::Scatter { leader, .. } => peers.iter().find(|peer| peer.store_id == *leader).copied(),
+    };
+    match leader {
+        Some(leader) => Aim::Scatter { peers, leader },
+        None => Aim::Peers(peers),
     }
 }
 

@@ -9,6 +9,7 @@ use types::{Instant, KeyRange, Region, RegionId, StoreId, Term};
 
 use super::{
     Effect, HostConfig, Tag,
+    scatter::Scatters,
     soft::Soft,
     transact::{Ending, InFlight, Part},
 };
@@ -67,6 +68,7 @@ pub(super) struct Serving {
     /// The transaction under way.
     pub(super) in_flight: Option<InFlight>,
     pub(super) waiting: Waiting,
+    pub(super) scatters: Scatters,
     pub(super) timers: Timers,
 }
 
@@ -152,6 +154,7 @@ impl Serving {
             },
             in_flight: None,
             waiting: Waiting::default(),
+            scatters: Scatters::default(),
             timers: Timers {
                 schedule_at: now.monotonic,
                 schedule_not_before: now.monotonic,
@@ -228,6 +231,7 @@ impl Serving {
         callers.extend(self.waiting.states.iter().map(|(caller, ..)| *caller));
         callers.extend(self.waiting.settings.iter().map(|(caller, _)| *caller));
         callers.extend(self.waiting.cancels.iter().map(|(caller, _)| *caller));
+        callers.extend(self.scatters.callers());
         callers.extend(
             self.in_flight.into_iter().flat_map(|in_flight| in_flight.parts).flat_map(Part::into_callers),
         );

@@ -154,7 +154,7 @@ impl Soft {
     /// An operation has ended.
     pub(super) fn end_operation(&mut self, now: Now, picture: &OperationPicture) {
         self.progress.remove(&picture.id);
-        if picture.state != OperationState::Done && picture.leader.is_none() {
+        if picture.state != OperationState::Done && !picture.peers.is_empty() {
             self.stopped.insert(picture.region_id, (picture.id, now.monotonic));
         }
     }

@@ -71,6 +71,8 @@ pub(super) enum Part {
     Settings(Settings, Caller),
     /// Rows of the directory.
     Directory(Vec<Replacement>),
+    /// Operations of scattered regions begin: nothing more is written for the answer to who asked.
+    Scattered(PlacementAnswer, Caller),
     /// An operation begins.
     Begin(Operation, Option<Caller>),
     /// An operation ends like this, and older ones are forgotten.
@@ -93,7 +95,9 @@ impl Part {
             Part::Ids { grants, .. } => grants.into_iter().map(|(caller, ..)| caller).collect(),
             Part::Stores { caller, .. } => caller.map(|(caller, _)| caller).into_iter().collect(),
             Part::Begin(_, caller) | Part::End(_, _, caller) => caller.into_iter().collect(),
-            Part::StoreState(_, caller) | Part::Settings(_, caller) => vec![caller],
+            Part::StoreState(_, caller) | Part::Settings(_, caller) | Part::Scattered(_, caller) => {
+                vec![caller]
+            }
         }
     }
 }
@@ -183,6 +187,7 @@ impl Serving {
                     self.push_address_book(effects);
                     respond(effects, Some(caller), PlacementAnswer::Done);
                 }
+                Part::Scattered(answer, caller) => respond(effects, Some(caller), answer),
                 Part::Directory(replacements) => {
                     let added = replacements.iter().flat_map(|replacement| &replacement.added);
                     told.extend(added.map(|region| region.id));
@@ -193,6 +198,7 @@ impl Serving {
                     let kind = match &operation.aim {
                         Aim::Peers(_) => "move-peers",
                         Aim::Leader(_) => "transfer-leader",
+                        Aim::Scatter { .. } => "scatter",
                     };
                     metrics::counter!(names::PLACEMENT_OPERATIONS, "kind" => kind).increment(1);
                     let answer = PlacementAnswer::OperationStarted { operation_id: operation.id };
@@ -346,7 +352,20 @@ impl Serving {
         }
     }
 
+    /// Whoever is told of operations is told when they are rows.
+    fn gather_scatters(&mut self, draft: &mut InFlight, effects: &mut Vec<Effect>) {
+        let has_begun = !self.waiting.drafts.is_empty();
+        for (caller, answer) in self.scatters.take_answers() {
+            if has_begun {
+                draft.add(Part::Scattered(answer, caller), []);
+            } else {
+                respond(effects, Some(caller), answer);
+            }
+        }
+    }
+
     fn gather_beginnings(&mut self, now: Now, draft: &mut InFlight, soft: &Soft, effects: &mut Vec<Effect>) {
+        self.gather_scatters(draft, effects);
         for operation in std::mem::take(&mut self.waiting.drafts) {
             let write = operation_write(operation.picture(now.wall, None, Seen::default()));
             draft.add(Part::Begin(operation, None), [write]);

@@ -1,8 +1,8 @@
 //! Scheduling: a pure, seeded function from a picture of the cluster to where the voters and leaders of its regions should
-//! be. Repair comes first; peers and leaders are levelled with what it leaves of the budget: numbers of peers, then their
-//! bytes, then numbers of leaders.
+//! be. Repair comes first; then what somebody wants to be scattered; peers and leaders are levelled with what is left of
+//! the budget: numbers of peers, then their bytes, then numbers of leaders.
 //!
-//! A scheduler sees no rows, terms or messages, and remembers nothing. To add one: a file here, a call in [`schedule`],
+//! A scheduler sees no rows, terms or messages, and remembers nothing. To add one: a file here, a call in [`plan`],
 //! a script in `testdata`.
 
 mod balance;
@@ -10,6 +10,7 @@ mod exchange;
 mod leaders;
 mod movable;
 mod repair;
+mod scatter;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,6 +20,7 @@ use std::{
 use types::{Region, RegionId, StoreId};
 
 use self::movable::Movable;
+pub use self::scatter::{Scatter, Scattered, Tally};
 use super::{
     limits::{GROUP_ONE_HEAD_START, OPERATIONS_PER_TARGET_MAX},
     record::StoreState,
@@ -97,17 +99,32 @@ pub enum WishAim {
     Voters(Vec<StoreId>),
     /// It is led there.
     Leader(StoreId),
+    /// Its voters are on these stores, ascending, and then it is led on this one of them.
+    Scatter {
+        /// The stores.
+        voters: Vec<StoreId>,
+        /// Who leads.
+        leader: StoreId,
+    },
 }
 
-/// What should be begun now, most important first.
+/// What should be begun now, most important first; and what becomes of the regions that somebody wants to be scattered,
+/// group by group. Those that are not named cannot move now.
 #[must_use]
-pub fn schedule(mut picture: Picture<'_>) -> Vec<Wish> {
+pub fn plan(mut picture: Picture<'_>, scatters: Vec<Scatter>) -> (Vec<Wish>, BTreeMap<RegionId, Scattered>) {
     let mut wishes = repair::repair(&mut picture);
-    if picture.is_balancing && !picture.is_group_first() {
+    let mut scattered = BTreeMap::new();
+    if picture.is_group_first() {
+        return (wishes, scattered);
+    }
+    for asked in scatters {
+        scattered.extend(scatter::scatter(&mut picture, asked, &mut wishes));
+    }
+    if picture.is_balancing {
         level_peers(&mut picture, &mut wishes);
         leaders::level(&mut picture, &mut wishes);
     }
-    wishes
+    (wishes, scattered)
 }
 
 fn level_peers(picture: &mut Picture<'_>, wishes: &mut Vec<Wish>) {

@@ -86,6 +86,7 @@ impl Cluster {
                     up.for_each(|id| *leaving.entry(id).or_insert(0) += 1);
                 }
                 WishAim::Leader(_) => transfers += 1,
+                WishAim::Scatter { .. } => panic!("nobody wants anything to be scattered"),
             }
         }
         assert!(arriving.values().all(|count| *count <= OPERATIONS_PER_TARGET_MAX), "{arriving:?}");
@@ -116,6 +117,7 @@ impl Cluster {
                 assert!(region.find_peer_on(id).is_some(), "a voter leads");
                 self.leaders.insert(wish.region_id, id);
             }
+            WishAim::Scatter { .. } => panic!("nobody wants anything to be scattered"),
         }
     }
 

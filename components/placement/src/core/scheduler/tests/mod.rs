@@ -4,7 +4,8 @@
 //! peers beside those in the picture), `region 7: 1 2l 3i` (a peer on each store; learner: `l`, joining: `i`, leaving:
 //! `o`; leading: `*`; without any the first one leads; peer ids follow from region and store; `region 7: 1 2 3 = 40`: it
 //! holds so many MiB; without that nobody knows), `changing 200` (the placement group's operation is so many milliseconds
-//! old), `voters 3`, `budget 64`, `off` (nothing is levelled).
+//! old), `voters 3`, `budget 64`, `off` (nothing is levelled), `scatter 7 8 | 9` (regions 7 and 8 shall be scattered; 9 is of
+//! their group, too).
 
 use std::{fs, path::Path};
 
@@ -40,6 +41,7 @@ fn run(input: &str) -> String {
     let mut regions: Vec<Region> = Vec::new();
     let (mut leaders, mut sizes) = (BTreeMap::new(), BTreeMap::new());
     let (mut changing, mut voter_count, mut budget, mut is_balancing) = (None, 3, 64, true);
+    let mut groups: Vec<[Vec<RegionId>; 2]> = Vec::new();
     for line in input.lines().filter(|line| !line.starts_with('%')) {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
@@ -58,6 +60,10 @@ fn run(input: &str) -> String {
             }
             "off" => is_balancing = false,
             "changing" => changing = Some(Duration::from_millis(rest.parse().unwrap())),
+            "scatter" => {
+                let (asked, others) = rest.split_once(" | ").unwrap_or((rest, ""));
+                groups.push([asked, others].map(region_ids));
+            }
             "voters" => voter_count = rest.parse().unwrap(),
             "budget" => budget = rest.parse().unwrap(),
             other => panic!("unknown word {other}"),
@@ -88,14 +94,49 @@ fn run(input: &str) -> String {
         transfers_running: 0,
         seed: 1,
     };
-    let shown = schedule(picture).into_iter().map(|wish| match wish.aim {
-        WishAim::Voters(ids) => {
-            let stores: Vec<_> = ids.iter().map(StoreId::to_string).collect();
-            format!("region {}: {}\n", wish.region_id, stores.join(" "))
-        }
-        WishAim::Leader(id) => format!("region {}: led by {id}\n", wish.region_id),
+    let groups = groups.into_iter().map(|[asked, others]| group_of(asked, &others, &regions, &leaders));
+    let (wishes, scattered) = plan(picture, groups.collect());
+    let wishes = wishes.into_iter().map(show);
+    let outcomes = scattered.into_iter().filter_map(|(id, outcome)| match outcome {
+        Scattered::Wished => None,
+        Scattered::Settled => Some(format!("region {id} is where it should be\n")),
+        Scattered::Later => Some(format!("region {id} waits\n")),
     });
-    shown.collect()
+    wishes.chain(outcomes).collect()
+}
+
+fn show(wish: Wish) -> String {
+    let stores = |ids: &[StoreId]| ids.iter().map(StoreId::to_string).collect::<Vec<_>>().join(" ");
+    match wish.aim {
+        WishAim::Voters(ids) => format!("region {}: {}\n", wish.region_id, stores(&ids)),
+        WishAim::Leader(id) => format!("region {}: led by {id}\n", wish.region_id),
+        WishAim::Scatter { voters, leader } => {
+            format!("region {}: {}, led by {leader}\n", wish.region_id, stores(&voters))
+        }
+    }
+}
+
+fn region_ids(text: &str) -> Vec<RegionId> {
+    text.split_whitespace().map(|word| RegionId(word.parse().unwrap())).collect()
+}
+
+fn group_of(
+    asked: Vec<RegionId>,
+    others: &[RegionId],
+    regions: &[Region],
+    leaders: &BTreeMap<RegionId, StoreId>,
+) -> Scatter {
+    let mut tallies: BTreeMap<StoreId, Tally> = BTreeMap::new();
+    for region in regions.iter().filter(|region| others.contains(&region.id)) {
+        region.peers.iter().for_each(|peer| tallies.entry(peer.store_id).or_default().peer_count += 1);
+        tallies.entry(leaders[&region.id]).or_default().leader_count += 1;
+    }
+    Scatter { region_ids: asked.into_iter().collect(), others: tallies }
+}
+
+/// Where nobody wants anything to be scattered.
+fn schedule(picture: Picture<'_>) -> Vec<Wish> {
+    plan(picture, Vec::new()).0
 }
 
 /// Healthy where every store is live.
