@@ -7,6 +7,7 @@
 
 mod host;
 mod scatter;
+mod sizes;
 mod splits;
 
 use std::time::{Duration, Instant};
