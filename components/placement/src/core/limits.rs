@@ -34,6 +34,10 @@ pub const SPLIT_PARTS_MAX: u32 = 256;
 /// meanwhile that it goes on.
 pub const SPLIT_FIND_DEADLINE: Duration = Duration::from_secs(60);
 
+/// A region that nobody knows is looked for again for so long before it counts as none: it may be the child of a split that
+/// the host is just hearing of.
+pub const SPLIT_UNKNOWN_WAIT: Duration = Duration::from_millis(300);
+
 /// Splits that one store carries out at one time.
 pub const SPLITS_RUNNING_MAX: usize = 256;
 

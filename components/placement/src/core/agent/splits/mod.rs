@@ -25,7 +25,7 @@ use crate::core::{
     api::{Error, PlacementAnswer, Responder, Result, SplitAt, SplitRequest},
     limits::{
         CALL_DEADLINE, CALL_RESEND_AFTER, CALL_RETRY_AFTER, CALLS_WAITING_MAX, SPLIT_FIND_DEADLINE,
-        SPLITS_ENDED_KEPT, SPLITS_RUNNING_MAX,
+        SPLIT_UNKNOWN_WAIT, SPLITS_ENDED_KEPT, SPLITS_RUNNING_MAX,
     },
     protocol::{Caller, Request, Response},
 };
@@ -62,6 +62,8 @@ struct Asked {
     hops: u8,
     /// Whether the host is being asked where the region is led.
     is_looked_up: bool,
+    /// Until when a region that it does not know is looked for, once it has said so.
+    unknown_until: Option<Instant>,
     failure: Option<Error>,
 }
 
@@ -167,6 +169,7 @@ impl Agent {
             hint: None,
             hops: 0,
             is_looked_up: false,
+            unknown_until: None,
             failure: None,
         };
         self.splits.asked.insert(id, asked);
@@ -189,7 +192,12 @@ impl Agent {
             }
             Ok(_) => {
                 let error = Error::RegionNotFound(asked.request.region_id);
-                self.finish_asked(id, Err(error));
+                let until = *asked.unknown_until.get_or_insert(now.monotonic + SPLIT_UNKNOWN_WAIT);
+                if until <= now.monotonic {
+                    self.finish_asked(id, Err(error));
+                } else {
+                    asked.failure = Some(error);
+                }
             }
             Err(error) => asked.failure = Some(error),
         }

@@ -224,10 +224,25 @@ fn an_unknown_region_and_one_without_a_leader_are_told_as_such() {
     let mut bench = Bench::new();
     lease(&mut bench, 5_000);
     let number = bench.ask(PlacementCall::SplitRegion(wish(&["g"])));
-    let (to, id, _) = calls_of(bench.round()).pop().expect("the host is asked");
-    bench.respond(to.0, id, Response::Answer(PlacementAnswer::Region(None)));
+    let mut asked = calls_of(bench.round());
+    for _ in 0..=SPLIT_UNKNOWN_WAIT.as_millis() / CALL_RETRY_AFTER.as_millis() {
+        assert_eq!(bench.answer_of(number), None, "it may have come into being just now");
+        let (to, id, _) = asked.pop().expect("the host is asked again");
+        bench.respond(to.0, id, Response::Answer(PlacementAnswer::Region(None)));
+        asked = calls_of(bench.pass(CALL_RETRY_AFTER));
+    }
     assert_eq!(bench.answer_of(number), Some(Err(Error::RegionNotFound(RegionId(2)))));
 
+    // One that the host has heard of meanwhile.
+    let number = bench.ask(PlacementCall::SplitRegion(wish(&["g"])));
+    let (to, id, _) = calls_of(bench.round()).pop().expect("the host is asked");
+    bench.respond(to.0, id, Response::Answer(PlacementAnswer::Region(None)));
+    let (to, id, _) = calls_of(bench.pass(CALL_RETRY_AFTER)).pop().expect("the host is asked again");
+    assert_eq!(splits_of(bench.respond(to.0, id, found_at(3, 4))).len(), 1);
+    assert_eq!(bench.answer_of(number), None);
+
+    let mut bench = Bench::new();
+    lease(&mut bench, 5_000);
     let number = bench.ask(PlacementCall::SplitRegion(wish(&["g"])));
     let mut asked = calls_of(bench.round());
     for _ in 0..CALL_DEADLINE.as_millis() / 50 {
