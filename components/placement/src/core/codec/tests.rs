@@ -103,6 +103,15 @@ fn rows_come_back() {
     }
 }
 
+fn splits() -> Vec<Request> {
+    let named = SplitRequest { change_id: 1_700, ..SplitRequest::new(RegionId(3), vec!["a".into()]) };
+    let (epoch, first_leader) = (Some(Epoch { conf_version: 3, version: 4 }), Some(StoreId(5)));
+    let told = SplitRequest { epoch, first_leader, ..named.clone() };
+    let evenly = [SplitAt::Middle, SplitAt::Parts(7)];
+    let evenly = evenly.map(|at| SplitRequest { at, ..named.clone() });
+    [told, named].into_iter().chain(evenly).map(Request::Split).collect()
+}
+
 #[test]
 fn requests_come_back() {
     let lead = LeaderReport {
@@ -162,17 +171,8 @@ fn requests_come_back() {
             group: "table".to_owned(),
         }),
     ];
-    let named = SplitRequest { change_id: 1_700, ..SplitRequest::new(RegionId(3), vec!["a".into()]) };
-    let (epoch, first_leader) = (Some(Epoch { conf_version: 3, version: 4 }), Some(StoreId(5)));
-    let split = Request::Split(SplitRequest { epoch, first_leader, ..named.clone() });
-    let evenly = [SplitAt::Middle, SplitAt::Parts(7)];
-    let evenly = evenly.map(|at| Request::Split(SplitRequest { at, ..named.clone() }));
-    let requests = calls.into_iter().map(Request::Call).chain([
-        Request::Report(Box::new(report)),
-        split,
-        Request::Split(named),
-    ]);
-    let requests = requests.chain(evenly);
+    let requests = calls.into_iter().map(Request::Call);
+    let requests = requests.chain([Request::Report(Box::new(report))]).chain(splits());
     for request in requests {
         assert_eq!(decode_request(encode_request(request.clone())), Ok(request));
     }
