@@ -10,4 +10,5 @@ mod disk;
 mod messages;
 mod moves;
 mod requests;
+mod splits;
 mod start;

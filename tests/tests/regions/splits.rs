@@ -6,7 +6,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use proto::placement::OperationState;
+use proto::{
+    admin::SplitRegionRequest,
+    placement::{AllocateIds, OperationState},
+};
 use tests::{Cluster, Load, Options, eventually};
 
 use crate::blow::Blow;
@@ -14,6 +17,7 @@ use crate::blow::Blow;
 const PATIENCE: Duration = Duration::from_secs(120);
 const CLIENTS: u64 = 8;
 const KEYS: usize = 48;
+const REGION: u64 = 2;
 /// The regions of the test in which a store joins many.
 const MANY: usize = 300;
 /// No operation begins for so long, when everything is where it should be.
@@ -92,6 +96,49 @@ async fn splits_and_moves_lose_nothing_whoever_goes_away() -> Result<()> {
     let tally = load.finish().await?;
     println!("{tally:?}");
     ensure!(tally.failed == 0, "{tally:?}");
+    Ok(())
+}
+
+/// Whoever asks again under the name is told the same, also while the store that divided the region is gone, and when all
+/// have forgotten that they were asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_split_at_the_middle_has_one_outcome_whoever_is_killed() -> Result<()> {
+    let mut cluster = Cluster::start(Options::default()).await?;
+    cluster.whole(3).await?;
+    let client = cluster.client().await?;
+    client.batch_put((0..KEYS).map(|at| (key(at), "value"))).await?;
+    let allocate = AllocateIds { count: 1 };
+    let change_id = cluster.operate(async |mut admin| admin.allocate_ids(allocate).await).await?.first_id;
+    let request =
+        SplitRegionRequest { region_id: REGION, change_id, is_at_middle: true, ..Default::default() };
+    let ask = async |cluster: &Cluster| {
+        let done = cluster.operate(async |mut admin| admin.split_region(request.clone()).await).await?;
+        let ranges = done.regions.into_iter().map(|region| (region.id, region.range));
+        anyhow::Ok(ranges.collect::<Vec<_>>())
+    };
+    let done = ask(&cluster).await?;
+    ensure!(done.len() == 2, "{done:?}");
+    let start = done[1].1.as_ref().map(|range| range.start_key.clone());
+    ensure!(start.as_deref() == Some(key(KEYS / 2).as_bytes()), "{start:?}");
+    let again = async |cluster: &Cluster| {
+        eventually("the split to be known", PATIENCE, async || {
+            let again = ask(cluster).await?;
+            ensure!(again == done, "{again:?} instead of {done:?}");
+            Ok(())
+        })
+        .await
+    };
+    let leader = cluster.leader_of(REGION).await?;
+    cluster.kill(leader)?;
+    again(&cluster).await?;
+    cluster.spawn(leader)?;
+    cluster.whole(3).await?;
+    for at in 0..3 {
+        cluster.kill(at)?;
+    }
+    (0..3).try_for_each(|at| cluster.spawn(at))?;
+    again(&cluster).await?;
+    ensure!(cluster.regions().await?.len() == 2, "it was split again");
     Ok(())
 }
 
