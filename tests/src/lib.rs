@@ -13,6 +13,8 @@ mod cluster;
 #[cfg(feature = "processes")]
 mod load;
 #[cfg(feature = "processes")]
+mod observe;
+#[cfg(feature = "processes")]
 mod operate;
 #[cfg(feature = "processes")]
 mod power;
@@ -27,6 +29,8 @@ mod wires;
 pub use cluster::{Cluster, Options, binary, eventually, free_address};
 #[cfg(feature = "processes")]
 pub use load::{Load, Tally};
+#[cfg(feature = "processes")]
+pub use observe::own_cpu_time;
 #[cfg(feature = "processes")]
 pub use operate::refusal;
 #[cfg(feature = "processes")]

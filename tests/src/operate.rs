@@ -6,7 +6,8 @@ use anyhow::{Context, Error, Result, bail, ensure};
 use proto::{
     admin::{
         ClusterStatusRequest, ClusterStatusResponse, ListOperationsRequest, ListRegionsRequest,
-        MovePeersRequest, OperationStarted, TransferLeaderRequest, admin_client::AdminClient,
+        MovePeersRequest, OperationStarted, SetBalancingRequest, TransferLeaderRequest,
+        admin_client::AdminClient,
     },
     pdpb::{RequestHeader, SplitRegionsRequest, pd_client::PdClient},
     placement::{OperationRow, OperationState, RegionView, StoreState, StoreView},
@@ -158,6 +159,13 @@ impl Cluster {
             Ok(())
         })
         .await
+    }
+
+    /// Lets placement level peers and leaders, or not.
+    pub async fn set_balancing(&self, is_balancing: bool) -> Result<()> {
+        let request = SetBalancingRequest { is_balancing };
+        self.operate(async |mut admin| admin.set_balancing(request).await).await?;
+        Ok(())
     }
 
     /// Begins to move a region's voters to exactly these stores; the id of the operation.
