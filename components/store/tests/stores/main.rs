@@ -402,23 +402,41 @@ fn a_peer_without_data_gets_no_vote_however_short_the_log_is() {
     assert_eq!(cluster.region(FIRST).configuration().voters.len(), 2);
 }
 
-/// What has no log has nothing durable: after a restart of its store it has to be told again how to come into being.
+/// A leader has heard of an empty peer, which has ended since: who has no log has to be told again how to come into being.
 #[test]
-fn an_empty_peer_that_its_store_has_forgotten_comes_into_being_again() {
-    let mut cluster = Cluster::with_stores(3);
+fn an_empty_peer_that_has_ended_comes_into_being_again() {
+    let mut cluster = Cluster::with_stores(4);
+    cluster.grow_to_three_voters();
+    let fourth = StoreId(1_003);
     assert_eq!(cluster.put(FIRST, "a", "1"), Ok(Outcome::Done));
+    // The leader is cut off when it adds a peer, and so the others go on without either of them.
+    for other in [StoreId(1_001), StoreId(1_002)] {
+        cluster.cut_link(FIRST, other);
+        cluster.cut_link(other, FIRST);
+    }
     cluster.lose(|_, _, message| matches!(message, StoreMessage::Snapshot(_)));
+    let own = cluster.region(FIRST).find_peer_on(FIRST).expect("it has a peer there").id;
     let mut peers = cluster.region(FIRST).peers.clone();
-    peers.push(Peer { id: PeerId(2_001), store_id: StoreId(1_001), role: PeerRole::Voter });
-    assert_eq!(cluster.admin(FIRST, AdminAction::SetPeers { peers, change_id: 1 }), Ok(()));
+    peers.push(Peer { id: PeerId(2_003), store_id: fourth, role: PeerRole::Voter });
+    let addition = AdminAction::SetPeers { peers, change_id: 2 };
+    drop(cluster.start_admin(FIRST, addition.clone()));
+    cluster.advance(Duration::from_secs(3));
+    assert!(cluster.picture(fourth, RegionId::FIRST).is_some(), "it has begun, empty");
+    for other in [StoreId(1_001), StoreId(1_002)] {
+        cluster.heal_link(FIRST, other);
+        cluster.heal_link(other, FIRST);
+    }
     cluster.advance(Duration::from_secs(1));
-    assert!(cluster.picture(StoreId(1_001), RegionId::FIRST).is_some(), "it has begun, empty");
-    cluster.hang(StoreId(1_001), "log-writer");
-    cluster.lose_power(&[StoreId(1_001)], &[StoreId(1_001)]);
-    cluster.resume(StoreId(1_001), "log-writer");
+    let leader = cluster.leader(RegionId::FIRST).expect("somebody leads");
+    assert_ne!(leader, FIRST);
+    assert_eq!(cluster.admin(leader, AdminAction::TransferLeader(own)), Ok(()));
+    // Long enough to ask.
+    cluster.advance(Duration::from_secs(11));
+    assert!(cluster.picture(fourth, RegionId::FIRST).is_none(), "nobody has added it");
     cluster.lose_nothing();
-    cluster.advance(Duration::from_secs(15));
-    assert_eq!(cluster.stored(StoreId(1_001), "a").as_deref(), Some(b"1".as_slice()));
+    assert_eq!(cluster.admin(FIRST, addition), Ok(()));
+    cluster.advance(Duration::from_secs(3));
+    assert_eq!(cluster.stored(fourth, "a").as_deref(), Some(b"1".as_slice()));
 }
 
 /// A transfer is asked for before a peer is removed, and read after that: all that the peer ever sees is a region without it.
