@@ -116,10 +116,8 @@ async fn one_lookup_serves_operations_on_many_regions() {
     let lookups = cluster.state().lookup_count;
     assert!(lookups <= 6, "{lookups} lookups of 300 regions");
 
-    let mut state = cluster.state();
-    state.leaders.values_mut().for_each(|store| *store = StoreId(store.0 % 3 + 1));
-    state.faults.extend(std::iter::repeat_n(Fault::NoHint, 300));
-    drop(state);
+    cluster.state().leaders.values_mut().for_each(|store| *store = StoreId(store.0 % 3 + 1));
+    cluster.state().faults.extend(std::iter::repeat_n(Fault::NoHint, 300));
     assert!(puts().await.iter().all(Result::is_ok));
     let lookups = cluster.state().lookup_count - lookups;
     assert!((1..=30).contains(&lookups), "{lookups} lookups of 300 regions that are led from elsewhere");
