@@ -149,12 +149,12 @@ impl Progress {
         }
     }
 
-    /// Whether entries are under way.
     /// Gives back room that is empty.
     pub(crate) fn shrink(&mut self) {
         self.inflight.shrink_to_fit();
     }
 
+    /// Whether entries are under way.
     pub(crate) fn has_inflight(&self) -> bool {
         !self.inflight.is_empty()
     }
