@@ -137,13 +137,7 @@ impl Asker {
     fn new(seed: u64) -> Asker {
         let config = store::Config { reserve_bytes: 1, ..store::Config::default() };
         let mut world = World::new(seed, 4, config, Trace::new(false));
-        world.network().set_rates(Rates {
-            loss_permille: 0,
-            repeat_permille: 0,
-            overtake_permille: 0,
-            delay_min: Duration::from_micros(50),
-            delay_max: Duration::from_millis(2),
-        });
+        world.network().set_rates(Rates::GOOD);
         Asker {
             world,
             operator: Operator::new(seed, 1, 1),

@@ -51,13 +51,7 @@ impl Many {
     fn new(seed: u64, count: usize) -> Many {
         let config = store::Config { reserve_bytes: 1, region_split_bytes: 0, ..store::Config::default() };
         let mut world = World::new(seed, 3, config, Trace::new(false));
-        world.network().set_rates(Rates {
-            loss_permille: 0,
-            repeat_permille: 0,
-            overtake_permille: 0,
-            delay_min: Duration::from_micros(50),
-            delay_max: Duration::from_millis(2),
-        });
+        world.network().set_rates(Rates::GOOD);
         let mut many = Many { world, operator: Operator::new(seed, 1, 1), regions: BTreeSet::new() };
         many.found();
         many.divide(count);

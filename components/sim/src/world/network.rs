@@ -60,6 +60,15 @@ pub struct Network {
 }
 
 impl Rates {
+    /// A good network: nothing is lost, nothing comes twice, everything comes soon.
+    pub const GOOD: Rates = Rates {
+        loss_permille: 0,
+        repeat_permille: 0,
+        overtake_permille: 0,
+        delay_min: Duration::from_micros(50),
+        delay_max: Duration::from_millis(2),
+    };
+
     /// Rates for a run: mostly a good network, sometimes a bad one.
     #[must_use]
     pub fn of_run(rng: &mut Rng) -> Rates {
