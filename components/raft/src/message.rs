@@ -68,6 +68,8 @@ pub enum MessageBody {
         commit: Index,
         /// To be returned.
         stamp: Stamp,
+        /// Whether the leader has offered sleep and waits until all have agreed: who has, sleeps on.
+        offers_sleep: bool,
     },
     /// Peer to leader: it follows.
     HeartbeatResponse {

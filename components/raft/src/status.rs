@@ -32,7 +32,7 @@ pub enum CampaignReason {
 }
 
 /// What the peers of a sleeping group agree on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SleepContract {
     /// The term in which all follow one leader.
     pub term: Term,

@@ -18,7 +18,7 @@ use crate::{
     liveness::{LivenessMail, Sleepers},
     log_writer::LogTask,
     message::{Admitted, AppliedNotice, LeadChanges, RaftEnvelope, RaftMail, ReadRequest, ReceivedSnapshot},
-    peer::{Peer, PeerStart, RoundOutput, no_peer},
+    peer::{Patience, Peer, PeerStart, RoundOutput, no_peer},
     shared::Shared,
     view::{RegionView, ViewState},
 };
@@ -67,20 +67,10 @@ impl Worker for RaftWorker {
         self.fire_timers(now);
         // 2. Ready → messages, log batch, committed entries.
         let touched = std::mem::take(&mut self.touched);
-        metrics::counter!(names::RAFT_ROUNDS).increment(1);
-        metrics::counter!(names::RAFT_ROUND_REGIONS).increment(touched.len() as u64);
-        for region_id in &touched {
-            if let Some(peer) = self.peers.get_mut(region_id) {
-                peer.collect_ready(now, &self.shared, &mut self.out);
-                if peer.has_log() && !std::mem::replace(&mut peer.is_log_noted, true) {
-                    self.with_log.insert(*region_id);
-                }
-            }
-        }
-        self.settle_sleep(now.monotonic, &touched);
-        // 3. What read workers may know, before anyone outside can know more.
+        self.collect(now, &touched);
+        self.settle_sleep(now.monotonic);
+        // 3. What read workers may know, before anyone outside can know more; timers.
         self.publish(now, &touched);
-        self.end_removed(&touched);
         // 4. Appends leave before the own fsync (thesis 10.2.1).
         self.out.messages.send(&*self.shared.transport);
         // 5. One batch for all regions; its end comes back as mail.
@@ -88,8 +78,7 @@ impl Worker for RaftWorker {
         // 6. Committed and locally durable entries, in order.
         self.submit_applies();
         // 7. Placement hears of what is led here.
-        self.report(now, &touched);
-        self.schedule(&touched);
+        self.report();
         self.check_invariants(&touched);
     }
 
@@ -198,7 +187,7 @@ impl RaftWorker {
             return proposal.responder.reply(Err(Error::DiskFull(self.shared.ident.store_id)));
         }
         peer.enqueue(proposal, reservation);
-        self.touch(region_id);
+        peer.touch(&mut self.touched);
     }
 
     fn on_message(&mut self, now: Instant, envelope: RaftEnvelope) {
@@ -210,15 +199,20 @@ impl RaftWorker {
             metrics::counter!(names::RAFT_MESSAGES_REFUSED, "reason" => "disk_full").increment(1);
             return;
         }
-        if !self.peers.contains_key(&region_id) && !self.create_peer(now, &envelope) {
-            metrics::counter!(names::RAFT_MESSAGES_REFUSED, "reason" => "no_peer").increment(1);
+        let Some(peer) = self.peers.get_mut(&region_id) else {
+            if self.create_peer(now, &envelope) {
+                self.with_peer(region_id, |peer, _| peer.on_message(now, envelope));
+            } else {
+                metrics::counter!(names::RAFT_MESSAGES_REFUSED, "reason" => "no_peer").increment(1);
+            }
             return;
-        }
-        if self.is_premature(&envelope) {
+        };
+        if self.sleepers.is_premature(peer, &envelope) {
             metrics::counter!(names::RAFT_MESSAGES_REFUSED, "reason" => "asleep").increment(1);
             return;
         }
-        self.with_peer(region_id, |peer, _| peer.on_message(now, envelope));
+        peer.on_message(now, envelope);
+        peer.touch(&mut self.touched);
     }
 
     /// A message brings a peer into being that has nothing yet: only a snapshot can start it (D5, D15).
@@ -287,7 +281,7 @@ impl RaftWorker {
             Ok(()) => peer.start_read(now, read),
             Err(error) => return read.responder.reply(Err(error)),
         }
-        self.touch(region_id);
+        peer.touch(&mut self.touched);
     }
 
     fn on_snapshot_received(&mut self, now: Instant, received: Box<ReceivedSnapshot>) {
@@ -365,7 +359,7 @@ impl RaftWorker {
             {
                 peer.scheduled = Instant::MAX;
                 peer.tick(now);
-                self.touch(region_id);
+                peer.touch(&mut self.touched);
             }
         }
         if self.next_drain.is_some_and(|at| at <= now.monotonic) {
@@ -379,16 +373,53 @@ impl RaftWorker {
         }
     }
 
+    /// What the touched peers have to send, write and apply, and whether they sleep or wake. One visit for each: where
+    /// thousands are touched, a peer has left the processor's cache until it is visited again.
+    fn collect(&mut self, now: Now, touched: &[RegionId]) {
+        metrics::counter!(names::RAFT_ROUNDS).increment(1);
+        metrics::counter!(names::RAFT_ROUND_REGIONS).increment(touched.len() as u64);
+        let patience = self.patience();
+        for region_id in touched {
+            let Some(peer) = self.peers.get_mut(region_id) else { continue };
+            peer.collect_ready(now, &self.shared, &mut self.out);
+            if peer.has_log() && !std::mem::replace(&mut peer.is_log_noted, true) {
+                self.with_log.insert(*region_id);
+            }
+            self.sleepers.settle(now.monotonic, self.shared.config.heartbeat_interval, patience, peer);
+        }
+    }
+
+    /// Makes known what the touched peers are now, gathers what placement is to hear of them, and sets their timers. One
+    /// visit for each, as in [`RaftWorker::collect`]; removed peers that have nothing under way end here.
     fn publish(&mut self, now: Now, touched: &[RegionId]) {
         let leads = &self.wall_leads;
         let lead_at = |sent_at: Instant| {
             let at = leads.partition_point(|(at, _)| *at <= sent_at);
             leads.get(at.saturating_sub(1)).map_or(0, |(_, lead)| *lead)
         };
+        let patience = self.patience();
+        let mut ended = Vec::new();
         for region_id in touched {
-            if let Some(peer) = self.peers.get_mut(region_id) {
-                peer.publish(now.monotonic, lead_at);
+            let Some(peer) = self.peers.get_mut(region_id) else { continue };
+            peer.is_touched = false;
+            peer.publish(now.monotonic, lead_at);
+            if peer.can_end() {
+                ended.push(*region_id);
+                continue;
             }
+            peer.report(now.monotonic, &mut self.lead_changes);
+            let deadline = peer.deadline(patience);
+            // A deadline that has moved away is left where it was: the timer fires once in vain, which costs less than
+            // moving it at each message.
+            if deadline < peer.scheduled {
+                self.timers.remove(&(peer.scheduled, *region_id));
+                peer.scheduled = deadline;
+                self.timers.insert((deadline, *region_id));
+            }
+        }
+        ended.into_iter().for_each(|region_id| self.begin_end(region_id));
+        for region_id in std::mem::take(&mut self.out.unfinished) {
+            self.touch(region_id);
         }
     }
 
@@ -423,15 +454,11 @@ impl RaftWorker {
         router.snapshot.send_all(self.out.snapshots.drain(..));
     }
 
-    fn report(&mut self, now: Now, touched: &[RegionId]) {
-        for region_id in touched {
-            let Some(peer) = self.peers.get_mut(region_id) else { continue };
-            peer.report(now.monotonic, &mut self.lead_changes);
-            if *region_id == RegionId::PLACEMENT {
-                let leader = peer.leader_identity().map(|leader| leader.store_id);
-                let led_here = peer.settled_term();
-                self.tell_placement_leader(leader, led_here);
-            }
+    fn report(&mut self) {
+        if let Some(peer) = self.peers.get(&RegionId::PLACEMENT) {
+            let leader = peer.leader_identity().map(|leader| leader.store_id);
+            let led_here = peer.settled_term();
+            self.tell_placement_leader(leader, led_here);
         }
         if self.lead_changes != LeadChanges::default() {
             self.shared.placement.report(std::mem::take(&mut self.lead_changes));
@@ -446,23 +473,13 @@ impl RaftWorker {
         }
     }
 
-    /// Puts the touched peers' next deadlines on the timers, and those of which more is ready into the next round.
-    fn schedule(&mut self, touched: &[RegionId]) {
-        for region_id in touched {
-            let Some(peer) = self.peers.get_mut(region_id) else { continue };
-            peer.is_touched = false;
-            let deadline = peer.deadline(self.shared.config.sleep_after);
-            // A deadline that has moved away is left where it was: the timer fires once in vain, which costs less than
-            // moving it at each message.
-            if deadline < peer.scheduled {
-                self.timers.remove(&(peer.scheduled, *region_id));
-                peer.scheduled = deadline;
-                self.timers.insert((deadline, *region_id));
-            }
-        }
-        for region_id in std::mem::take(&mut self.out.unfinished) {
-            self.touch(region_id);
-        }
+    /// How long regions stay awake: as configured among a few peers that are awake, and less the more there are. A sleeping
+    /// region costs the next request nothing, and one that is awake costs as much with every heartbeat as falling asleep
+    /// does.
+    fn patience(&self) -> Patience {
+        // Only who is awake has a timer.
+        let awake = u32::try_from(self.timers.len()).unwrap_or(u32::MAX);
+        Patience::among(awake, &self.shared.config)
     }
 
     fn check_invariants(&self, touched: &[RegionId]) {
@@ -483,25 +500,25 @@ impl RaftWorker {
     }
 
     pub(crate) fn touch(&mut self, region_id: RegionId) {
-        if let Some(peer) = self.peers.get_mut(&region_id)
-            && !std::mem::replace(&mut peer.is_touched, true)
-        {
-            self.touched.push(region_id);
+        if let Some(peer) = self.peers.get_mut(&region_id) {
+            peer.touch(&mut self.touched);
         }
     }
 
     fn with_peer(&mut self, region_id: RegionId, act: impl FnOnce(&mut Peer, &mut RoundOutput)) {
         if let Some(peer) = self.peers.get_mut(&region_id) {
             act(peer, &mut self.out);
-            self.touch(region_id);
+            peer.touch(&mut self.touched);
         }
     }
 
     /// Touches the peers for which `act` says so.
     pub(crate) fn for_each_peer(&mut self, mut act: impl FnMut(&mut Peer) -> bool) {
-        let touched: Vec<_> =
-            self.peers.iter_mut().filter_map(|(id, peer)| act(peer).then_some(*id)).collect();
-        touched.into_iter().for_each(|id| self.touch(id));
+        for peer in self.peers.values_mut() {
+            if act(peer) {
+                peer.touch(&mut self.touched);
+            }
+        }
     }
 }
 

@@ -90,8 +90,8 @@ impl TryFrom<MessageBody> for wire::raft_message::Body {
                     stamp: Some(stamp.into()),
                 })
             }
-            MessageBody::Heartbeat { commit, stamp } => {
-                Body::Heartbeat(wire::Heartbeat { commit: commit.0, stamp: Some(stamp.into()) })
+            MessageBody::Heartbeat { commit, stamp, offers_sleep } => {
+                Body::Heartbeat(wire::Heartbeat { commit: commit.0, stamp: Some(stamp.into()), offers_sleep })
             }
             MessageBody::HeartbeatResponse { stamp, last_index } => {
                 Body::HeartbeatResponse(wire::HeartbeatResponse {
@@ -147,6 +147,7 @@ impl TryFrom<wire::raft_message::Body> for MessageBody {
             Body::Heartbeat(heartbeat) => MessageBody::Heartbeat {
                 commit: Index(heartbeat.commit),
                 stamp: stamp_of(heartbeat.stamp, "Heartbeat")?,
+                offers_sleep: heartbeat.offers_sleep,
             },
             Body::HeartbeatResponse(answer) => MessageBody::HeartbeatResponse {
                 stamp: stamp_of(answer.stamp, "HeartbeatResponse")?,
@@ -278,7 +279,7 @@ mod tests {
             append(Vec::new()),
             MessageBody::AppendAccepted { match_index: Index(7), stamp: STAMP },
             MessageBody::AppendRejected { prev_index: Index(6), last_index, hint: PREV, stamp: STAMP },
-            MessageBody::Heartbeat { commit, stamp: STAMP },
+            MessageBody::Heartbeat { commit, stamp: STAMP, offers_sleep: true },
             MessageBody::HeartbeatResponse { stamp: Stamp::default(), last_index },
             MessageBody::VoteRequest { is_pre_vote: true, is_forced: false, last_index, last_term },
             MessageBody::VoteRequest { is_pre_vote: false, is_forced: true, last_index, last_term },

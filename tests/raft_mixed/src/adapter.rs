@@ -82,7 +82,7 @@ pub(crate) fn to_theirs(message: Message) -> eraftpb::Message {
             theirs.reject = true;
             (theirs.index, theirs.reject_hint, theirs.log_term) = (prev_index.0, hint.index.0, hint.term.0);
         }
-        MessageBody::Heartbeat { commit, stamp } => {
+        MessageBody::Heartbeat { commit, stamp, .. } => {
             theirs.set_msg_type(MessageType::MsgHeartbeat);
             theirs.commit = commit.0;
             theirs.context = write_stamp(stamp).into();
@@ -137,7 +137,7 @@ pub(crate) fn to_ours(theirs: eraftpb::Message, last_index: Index, chains: &Chai
         MessageType::MsgAppendResponse => {
             MessageBody::AppendAccepted { match_index: Index(theirs.index), stamp }
         }
-        MessageType::MsgHeartbeat => MessageBody::Heartbeat { commit: Index(theirs.commit), stamp },
+        MessageType::MsgHeartbeat => MessageBody::Heartbeat { commit: Index(theirs.commit), stamp, offers_sleep: false },
         MessageType::MsgHeartbeatResponse => {
             MessageBody::HeartbeatResponse { stamp: read_stamp(&theirs.context), last_index }
         }

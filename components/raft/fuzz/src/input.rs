@@ -128,7 +128,11 @@ impl Bits<'_> {
                 hint: self.position(group),
                 stamp: self.stamp(now),
             },
-            7 => MessageBody::Heartbeat { commit: Index(self.number()), stamp: self.stamp(now) },
+            7 => MessageBody::Heartbeat {
+                commit: Index(self.number()),
+                stamp: self.stamp(now),
+                offers_sleep: false,
+            },
             8 => MessageBody::HeartbeatResponse { stamp: self.stamp(now), last_index: Index(self.number()) },
             9 => {
                 let last = self.position(group);

@@ -27,7 +27,7 @@ impl RaftGroup {
         hard_state.commit = hard_state.commit.max(truncated.index).max(applied);
         assert!(hard_state.commit <= last.index, "more is committed than the log holds");
         assert!(hard_state.term >= last.term, "the log holds an entry of a term that was never entered");
-        let election = ElectionClock::new(&options, vote_not_before, now);
+        let election = ElectionClock::new(&options, hard_state.vote, vote_not_before, now);
         let persistence = Persistence {
             number: 0,
             in_flight: VecDeque::new(),

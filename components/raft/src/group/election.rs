@@ -123,8 +123,7 @@ impl RaftGroup {
         self.give_vote(self.options.id);
         self.role = RoleState::Candidate(Ballot::of(self.options.id, reason));
         self.trace_role();
-        let timeout = self.options.election_timeout;
-        self.election.deadline = now + timeout / 2 + self.election.random.below(timeout / 2);
+        self.election.await_votes(&self.options, now);
         // Only the leader itself can free its voters from their promise.
         let requests = self.vote_requests(term, false, reason == CampaignReason::Transfer);
         self.outbox.queues().messages_after_persist.extend(requests);
@@ -263,6 +262,7 @@ impl RaftGroup {
             has_given_up_lease: false,
             disk_check_at: Instant::ZERO,
             quorum_grace_until: now,
+            offered_sleep: None,
         }));
         self.sync_progress(now, next_index);
         self.trace_role();

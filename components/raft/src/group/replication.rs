@@ -9,7 +9,7 @@ use super::{
     state::{Leader, Outbox, Retry, RoleState},
 };
 use crate::{
-    LogReader, Message, MessageBody, NotInMemory, Options, Stamp,
+    LogReader, Message, MessageBody, NotInMemory, Options, SleepContract, Stamp,
     limits::READ_RETRY,
     log::{Log, Search},
     progress::{Progress, ProgressState, Rejected},
@@ -131,6 +131,10 @@ impl RaftGroup {
         self.begin_read_attempt();
         let RoleState::Leader(leader) = &mut self.role else { return };
         let stamp = leader.stamp(now);
+        let offered = leader.offered_sleep;
+        let offers_sleep = leader.reads.count() == 0
+            && offered
+                == Some(SleepContract { term: self.hard_state.term, last_index: self.log.last().index });
         let mut sender = Sender {
             options: &self.options,
             term: self.hard_state.term,
@@ -139,6 +143,7 @@ impl RaftGroup {
             reader,
             outbox: &mut self.outbox,
             stamp,
+            offers_sleep,
             now,
         };
         let mut is_waiting = false;
@@ -199,6 +204,7 @@ struct Sender<'a> {
     reader: &'a mut dyn LogReader,
     outbox: &'a mut Outbox,
     stamp: Stamp,
+    offers_sleep: bool,
     now: Instant,
 }
 
@@ -243,7 +249,8 @@ impl Sender<'_> {
     /// A heartbeat must not commit more than the peer is known to have.
     fn send_heartbeat(&mut self, progress: &mut Progress) {
         let commit = self.commit.min(progress.match_index);
-        self.push(progress.id, MessageBody::Heartbeat { commit, stamp: self.stamp });
+        let offers_sleep = self.offers_sleep;
+        self.push(progress.id, MessageBody::Heartbeat { commit, stamp: self.stamp, offers_sleep });
         progress.on_heartbeat_sent(self.now, commit);
     }
 

@@ -29,6 +29,22 @@ impl RaftGroup {
         Ok(SleepContract { term: self.hard_state.term, last_index })
     }
 
+    /// This leader has asked its peers to sleep by `contract`. As long as its log ends there and nobody reads, its
+    /// heartbeats keep up who has not agreed yet, and do not wake who has: however long the answers take, peers that fall
+    /// asleep stay asleep.
+    pub fn offer_sleep(&mut self, contract: SleepContract) {
+        if let RoleState::Leader(leader) = &mut self.role {
+            leader.offered_sleep = Some(contract);
+        }
+    }
+
+    /// The offer holds no more: the next heartbeats wake whoever has agreed.
+    pub fn withdraw_sleep(&mut self) {
+        if let RoleState::Leader(leader) = &mut self.role {
+            leader.offered_sleep = None;
+        }
+    }
+
     /// Sleeps, if this peer is where the contract says: no deadline until something wakes it. There is no lease in
     /// sleep; promises stand.
     pub fn sleep(&mut self, contract: SleepContract) -> Result<()> {
@@ -61,6 +77,7 @@ impl RaftGroup {
         }
         match &mut self.role {
             RoleState::Leader(leader) => {
+                leader.offered_sleep = None;
                 for progress in &mut leader.progress {
                     progress.on_woken(now);
                 }
@@ -81,7 +98,8 @@ impl RaftGroup {
         }
     }
 
-    /// Wakes for a message of somebody who is awake. A late answer, and whatever is of an earlier term, is no reason.
+    /// Wakes for a message of somebody who is awake. A late answer, and whatever is of an earlier term, is no reason; nor
+    /// is a leader that only waits for the others to agree.
     pub(super) fn rouse_for(&mut self, now: Instant, message: &Message) {
         let is_answer = matches!(
             message.body,
@@ -92,7 +110,12 @@ impl RaftGroup {
                 | MessageBody::ReadIndexResponse { .. }
         );
         let term = self.hard_state.term;
-        if message.term > term || (message.term == term && !is_answer) {
+        let is_waiting = matches!(
+            message.body,
+            MessageBody::Heartbeat { offers_sleep: true, commit, .. }
+                if commit == self.hard_state.commit && self.leader() == Some(message.from)
+        );
+        if message.term > term || (message.term == term && !is_answer && !is_waiting) {
             self.rouse(now);
         }
     }

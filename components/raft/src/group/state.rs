@@ -5,8 +5,8 @@ use std::{collections::VecDeque, time::Duration};
 use types::{Configuration, HardState, Index, Instant, PeerId, Term};
 
 use crate::{
-    CampaignReason, Message, Options, ReadState, RoleChange, SnapshotMeta, Stamp, progress::Progress, quorum,
-    random::Random,
+    CampaignReason, Message, Options, ReadState, RoleChange, SleepContract, SnapshotMeta, Stamp,
+    limits::SUSPICION_DELAY_MAX, progress::Progress, quorum, random::Random,
 };
 
 /// What a peer currently is, with what it needs for that.
@@ -77,6 +77,8 @@ pub(super) struct Leader {
     pub(super) disk_check_at: Instant,
     /// Check-quorum waits until then: set when this peer itself was late.
     pub(super) quorum_grace_until: Instant,
+    /// What the others have been asked to sleep by.
+    pub(super) offered_sleep: Option<SleepContract>,
 }
 
 /// A transfer of the leadership under way.
@@ -412,7 +414,15 @@ impl LeaderReads {
 }
 
 impl ElectionClock {
-    pub(super) fn new(options: &Options, vote_not_before: Instant, now: Instant) -> ElectionClock {
+    /// The clock of a peer that starts and remembers its last `vote`. Who voted for itself has led, or tried to: it asks
+    /// first, as soon as it may, and who voted for another gives that one a timeout more. So regions that start together
+    /// go back to their leaders with one election each, although their stores have not started at the same moment.
+    pub(super) fn new(
+        options: &Options,
+        vote: Option<PeerId>,
+        vote_not_before: Instant,
+        now: Instant,
+    ) -> ElectionClock {
         let mut clock = ElectionClock {
             deadline: now,
             promise_until: Instant::ZERO,
@@ -422,6 +432,14 @@ impl ElectionClock {
             random: Random::new(options.seed),
         };
         clock.rearm(options, now);
+        match vote {
+            Some(own) if own == options.id => {
+                let soon = now.max(vote_not_before) + clock.random.below(SUSPICION_DELAY_MAX);
+                clock.deadline = clock.deadline.min(soon);
+            }
+            Some(_) => clock.deadline += options.election_timeout,
+            None => {}
+        }
         clock
     }
 
@@ -440,15 +458,27 @@ impl ElectionClock {
     }
 
     /// The next try after a round that has just begun or failed: soon at first, because a refusal is often only a
-    /// promise about to end; then backing off to the ordinary timeout.
+    /// promise about to end; then backing off to the ordinary timeout and to twice that: where nobody answers in
+    /// time, there are often too many questions.
     pub(super) fn rearm_retry(&mut self, options: &Options, now: Instant) {
         if self.failed_rounds >= 3 {
             self.rearm(options, now);
+            if self.failed_rounds > 3 {
+                self.deadline += options.election_timeout;
+            }
         } else {
             let wait = options.election_timeout * (1 << self.failed_rounds) / 8;
             self.deadline = now + wait + self.random.below(wait);
         }
         self.failed_rounds = self.failed_rounds.saturating_add(1);
+    }
+
+    /// An election has begun: its votes are given in writing, and late where much is written. Each round that came to
+    /// nothing before doubles the patience, up to four times: a candidate that leaves its election loses the votes that
+    /// are on their way, and asks for more.
+    pub(super) fn await_votes(&mut self, options: &Options, now: Instant) {
+        let wait = options.election_timeout / 2 * (1 << self.failed_rounds.saturating_sub(1).min(2));
+        self.deadline = now + wait + self.random.below(wait);
     }
 
     /// A leader was heard and is about to be answered.

@@ -108,7 +108,7 @@ impl RaftGroup {
                 self.recognise(now, from)?;
                 self.on_append(from, prev, entries, commit, stamp)
             }
-            MessageBody::Heartbeat { commit, stamp } => {
+            MessageBody::Heartbeat { commit, stamp, .. } => {
                 self.recognise(now, from)?;
                 self.on_heartbeat(from, commit, stamp);
                 Ok(())

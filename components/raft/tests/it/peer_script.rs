@@ -132,7 +132,11 @@ impl PeerScript {
                 let commit = index(words, "commit");
                 MessageBody::Append { prev, entries, commit, stamp: Stamp::default() }
             }
-            "heartbeat" => MessageBody::Heartbeat { commit: index(words, "commit"), stamp: Stamp::default() },
+            "heartbeat" => MessageBody::Heartbeat {
+                commit: index(words, "commit"),
+                stamp: Stamp::default(),
+                offers_sleep: false,
+            },
             "alive" => MessageBody::HeartbeatResponse { stamp: stamp(), last_index: index(words, "last") },
             "accepted" => MessageBody::AppendAccepted { match_index: index(words, "match"), stamp: stamp() },
             "rejected" => {

@@ -45,7 +45,7 @@ fn raft(f: &mut fmt::Formatter<'_>, envelope: &RaftEnvelope) -> fmt::Result {
         MessageBody::AppendRejected { prev_index, last_index, hint, .. } => {
             write!(f, "rejected {prev_index}, last {last_index}, hint {}", hint.index)
         }
-        MessageBody::Heartbeat { commit, stamp } => write!(f, "heartbeat c{commit} n{}", stamp.nonce),
+        MessageBody::Heartbeat { commit, stamp, .. } => write!(f, "heartbeat c{commit} n{}", stamp.nonce),
         MessageBody::HeartbeatResponse { stamp, last_index } => {
             write!(f, "follows n{} l{last_index}", stamp.nonce)
         }

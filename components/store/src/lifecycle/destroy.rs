@@ -33,16 +33,8 @@ pub(crate) enum EndStage {
 }
 
 impl RaftWorker {
-    /// Ends those of the touched peers that were removed and have nothing under way.
-    pub(crate) fn end_removed(&mut self, touched: &[RegionId]) {
-        for region_id in touched {
-            if self.peers.get(region_id).is_some_and(|peer| peer.can_end()) {
-                self.begin_end(*region_id);
-            }
-        }
-    }
-
-    fn begin_end(&mut self, region_id: RegionId) {
+    /// A peer that was removed and has nothing under way ends.
+    pub(crate) fn begin_end(&mut self, region_id: RegionId) {
         let Some(mut peer) = self.peers.remove(&region_id) else { return };
         peer.fail_all();
         peer.report_no_lead(&mut self.lead_changes);

@@ -2,7 +2,10 @@
 //!
 //! Everything goes out in one message for each other store and round, whatever the number of regions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use raft::MessageBody;
 use telemetry::names;
@@ -10,9 +13,9 @@ use types::{Incarnation, Instant, RegionId, StoreId};
 
 use super::{Judgement, LivenessMail, SleepChange, SleepMessage, SleepOffer, Sleeper, SleeperList};
 use crate::{
-    limits::SLEEP_ITEMS_MAX,
+    limits::{OFFER_TIMEOUTS, SLEEP_ITEMS_MAX},
     message::{RaftEnvelope, StoreMessage},
-    peer::{Peer, Rest},
+    peer::{Patience, Peer, Rest},
     ports::Lane,
     round::RaftWorker,
 };
@@ -72,6 +75,52 @@ impl Sleepers {
         }
     }
 
+    /// A peer that has said what it had to say may have fallen asleep, woken, or have nothing to do any more.
+    pub(crate) fn settle(&mut self, now: Instant, beat: Duration, patience: Patience, peer: &mut Peer) {
+        if peer.sleep.is_asleep() && peer.group.is_asleep() && peer.has_work() {
+            peer.group.wake(now);
+        }
+        match &peer.sleep.rest {
+            Rest::Awake => {
+                if peer.grows_drowsy(now, patience) {
+                    self.drowsy.insert(peer.region_id);
+                    self.offer_at.get_or_insert(now + beat);
+                }
+            }
+            Rest::Offered(_) => {
+                if peer.settle_offer(now, |store| self.judge(store)) {
+                    self.add(&peer.sleep.rest);
+                }
+            }
+            Rest::Leading(_) | Rest::Following(_) => {
+                if !peer.group.is_asleep() {
+                    self.remove(&peer.sleep.rest);
+                    if matches!(peer.sleep.rest, Rest::Following(_)) {
+                        self.wish_leader_awake(now, beat, peer);
+                    }
+                    peer.sleep.wake(now);
+                }
+            }
+        }
+    }
+
+    /// A follower has woken. Unless its leader has woken it, and goes on to show itself, the leader is to wake, too: else
+    /// the followers that are awake would campaign against a leader that merely sleeps.
+    fn wish_leader_awake(&mut self, now: Instant, beat: Duration, peer: &Peer) {
+        let due = if peer.leader_heard_at() >= now { now + 2 * beat } else { now };
+        self.wakes.insert(peer.region_id, Wish { since: now, due });
+        let at = self.wakes_at.get_or_insert(due);
+        *at = due.min(*at);
+    }
+
+    /// Whether a message asks for an election that nobody who sleeps needs: its sender has been cut off, and is not trusted
+    /// to be back. When it is, the leader wakes to pay its debt; until then a flapping link would wake every region with
+    /// every flap.
+    pub(crate) fn is_premature(&self, peer: &Peer, envelope: &RaftEnvelope) -> bool {
+        let is_pre_vote = matches!(envelope.message.body, MessageBody::VoteRequest { is_pre_vote: true, .. });
+        is_pre_vote && peer.sleep.is_asleep() && !self.judge(envelope.from.store_id).is_live
+    }
+
     fn count(&mut self, rest: &Rest, count: impl Fn(&mut super::SleepDigest, Sleeper)) {
         match rest {
             Rest::Leading(asleep) => {
@@ -90,23 +139,17 @@ impl Sleepers {
 
 impl RaftWorker {
     fn offer(&mut self, now: Instant, region_id: RegionId) {
-        // Followers that are on their way to sleep must not take the silence for the leader's end.
-        let until = now + self.shared.config.election_timeout / 2;
+        let until = now + OFFER_TIMEOUTS * self.shared.config.election_timeout;
         let Some(peer) = self.peers.get_mut(&region_id) else { return };
-        for (store, offer) in peer.offer_sleep(now, until, |store| self.sleepers.judge(store)) {
+        for (store, offer) in peer.offer_sleep(until, |store| self.sleepers.judge(store)) {
             self.sleepers.offers.entry(store).or_default().push(offer);
         }
         self.touch(region_id);
     }
 
-    /// The round's peers may have fallen asleep, woken, or have nothing to do any more. Comes when they have said what
-    /// they had to say: whoever has something to say does not sleep.
-    pub(crate) fn settle_sleep(&mut self, now: Instant, touched: &[RegionId]) {
-        for region_id in touched {
-            if let Some(peer) = self.peers.get_mut(region_id) {
-                settle_peer(now, &mut self.sleepers, &self.shared.config, peer);
-            }
-        }
+    /// What the round's peers have come to in [`Sleepers::settle`] goes out, and others' offers are answered: after the
+    /// peers have said what they had to say, for whoever has something to say does not sleep.
+    pub(crate) fn settle_sleep(&mut self, now: Instant) {
         for (from, incarnation, offers) in std::mem::take(&mut self.sleepers.offered) {
             self.on_offers(from, incarnation, &offers);
         }
@@ -189,16 +232,6 @@ impl RaftWorker {
             SleepMessage::Sleepers(list) => self.on_list(now, from, &list),
             SleepMessage::Digest(_) | SleepMessage::Compare => {}
         }
-    }
-
-    /// Whether a message asks for an election that nobody who sleeps needs: its sender has been cut off, and is not trusted
-    /// to be back. When it is, the leader wakes to pay its debt; until then a flapping link would wake every region with
-    /// every flap.
-    pub(crate) fn is_premature(&self, envelope: &RaftEnvelope) -> bool {
-        let is_pre_vote = matches!(envelope.message.body, MessageBody::VoteRequest { is_pre_vote: true, .. });
-        is_pre_vote
-            && !self.sleepers.judge(envelope.from.store_id).is_live
-            && self.peers.get(&envelope.region_id).is_some_and(|peer| peer.sleep.is_asleep())
     }
 
     /// A leader's store offers sleep.
@@ -343,41 +376,4 @@ impl RaftWorker {
         });
         self.sleepers.judgements = judgements;
     }
-}
-
-fn settle_peer(now: Instant, sleepers: &mut Sleepers, config: &crate::Config, peer: &mut Peer) {
-    if peer.sleep.is_asleep() && peer.group.is_asleep() && peer.has_work() {
-        peer.group.wake(now);
-    }
-    match &peer.sleep.rest {
-        Rest::Awake => {
-            if peer.grows_drowsy(now, config.sleep_after) {
-                sleepers.drowsy.insert(peer.region_id);
-                sleepers.offer_at.get_or_insert(now + config.heartbeat_interval);
-            }
-        }
-        Rest::Offered(_) => {
-            if peer.settle_offer(now, |store| sleepers.judge(store)) {
-                sleepers.add(&peer.sleep.rest);
-            }
-        }
-        Rest::Leading(_) | Rest::Following(_) => {
-            if !peer.group.is_asleep() {
-                sleepers.remove(&peer.sleep.rest);
-                if matches!(peer.sleep.rest, Rest::Following(_)) {
-                    wish_leader_awake(now, sleepers, config, peer);
-                }
-                peer.sleep.wake(now);
-            }
-        }
-    }
-}
-
-/// A follower has woken. Unless its leader has woken it, and goes on to show itself, the leader is to wake, too: else
-/// the followers that are awake would campaign against a leader that merely sleeps.
-fn wish_leader_awake(now: Instant, sleepers: &mut Sleepers, config: &crate::Config, peer: &Peer) {
-    let due = if peer.leader_heard_at() >= now { now + 2 * config.heartbeat_interval } else { now };
-    sleepers.wakes.insert(peer.region_id, Wish { since: now, due });
-    let at = sleepers.wakes_at.get_or_insert(due);
-    *at = due.min(*at);
 }

@@ -14,7 +14,6 @@ mod wish;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
 
 use actor::Now;
@@ -22,7 +21,7 @@ use raft::{MessageBody, RaftGroup, Role};
 use types::{Index, Instant, KeyRange, Peer as PeerIdentity, PeerId, Region, RegionId, StoreId, Term};
 
 pub(crate) use ready::RoundOutput;
-pub(crate) use sleep::Rest;
+pub(crate) use sleep::{Patience, Rest};
 
 use self::{
     change::PeersChange, compaction::LogAge, proposals::Proposals, reads::WaitingReads, report::Reported,
@@ -169,13 +168,18 @@ impl Peer {
         self.group.role() == Role::Leader
     }
 
+    /// Puts this peer into the round's list, once.
+    pub(crate) fn touch(&mut self, touched: &mut Vec<RegionId>) {
+        if !std::mem::replace(&mut self.is_touched, true) {
+            touched.push(self.region_id);
+        }
+    }
+
     /// When this peer wants a round even without mail; never while it sleeps.
-    pub(crate) fn deadline(&self, sleep_after: Duration) -> Instant {
-        let rest = self.sleep_deadline(sleep_after);
-        match &self.sleep.rest {
-            Rest::Leading(_) | Rest::Following(_) if self.group.is_asleep() => return Instant::MAX,
-            Rest::Offered(_) => return rest.min(self.next_look).min(self.reads.deadline()),
-            Rest::Awake | Rest::Leading(_) | Rest::Following(_) => {}
+    pub(crate) fn deadline(&self, patience: Patience) -> Instant {
+        let rest = self.sleep_deadline(patience);
+        if self.sleep.is_asleep() && self.group.is_asleep() {
+            return Instant::MAX;
         }
         let question = if self.is_leader() { Instant::MAX } else { self.question_due() };
         let wish = self.wish.as_ref().map_or(Instant::MAX, |wish| wish.tell_at());
@@ -185,9 +189,7 @@ impl Peer {
 
     /// Whatever is due at `now`.
     pub(crate) fn tick(&mut self, now: Now) {
-        if !self.is_silent(now.monotonic) {
-            self.group.tick(now.monotonic);
-        }
+        self.group.tick(now.monotonic);
         self.reads.expire(now.monotonic, self.region_id);
         if now.monotonic >= self.next_look {
             self.next_look = Instant::MAX;

@@ -240,7 +240,8 @@ impl Peer {
             (change.role == raft::Role::Candidate, change.role == raft::Role::Leader);
         metrics::counter!(telemetry::names::RAFT_ELECTIONS).increment(u64::from(is_campaign));
         metrics::counter!(telemetry::names::RAFT_ELECTIONS_WON).increment(u64::from(is_victory));
-        tracing::info!(
+        // Not louder: a store that starts has thousands of these.
+        tracing::debug!(
             region = self.region_id.0,
             peer = self.me.id.0,
             term = change.term.0,

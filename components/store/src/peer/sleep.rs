@@ -7,7 +7,8 @@ use types::{Incarnation, Instant, PeerId, StoreId};
 
 use super::Peer;
 use crate::{
-    limits::{AWAKE_MIN, OFFER_RETRY_MAX, OFFER_RETRY_MIN},
+    Config,
+    limits::{AWAKE_MIN, AWAKE_PEERS_AMPLE, OFFER_RETRY_MAX, OFFER_RETRY_MIN},
     liveness::{Judgement, SleepOffer, Sleeper},
 };
 
@@ -17,7 +18,9 @@ pub(crate) struct Sleep {
     pub(crate) rest: Rest,
     /// When somebody wanted something of the region last.
     requested_at: Instant,
-    /// Not before this.
+    /// When it woke, or had another role, last: whatever led to that may not be over.
+    roused_at: Instant,
+    /// Not before this, for the last offer came to nothing.
     next_offer: Instant,
     /// Offers in a row that came to nothing.
     failed_count: u32,
@@ -30,7 +33,7 @@ pub(crate) struct Sleep {
 pub(crate) enum Rest {
     /// Not at all.
     Awake,
-    /// It leads, has offered sleep, and is silent meanwhile: a heartbeat would wake who has just fallen asleep.
+    /// It leads, has offered sleep, and beats on until all have agreed.
     Offered(Box<Offered>),
     /// It sleeps, and leads.
     Leading(Box<LeadingSleep>),
@@ -72,11 +75,13 @@ pub(crate) struct FollowingSleep {
 }
 
 impl Sleep {
+    /// Being born, or loaded when a store starts, is no request.
     pub(super) fn new(now: Instant) -> Sleep {
         Sleep {
             rest: Rest::Awake,
-            requested_at: now,
-            next_offer: now + AWAKE_MIN,
+            requested_at: Instant::ZERO,
+            roused_at: now,
+            next_offer: Instant::ZERO,
             failed_count: 0,
             leader_heard_at: Instant::ZERO,
         }
@@ -94,16 +99,16 @@ impl Sleep {
         self.stay_awake(now);
     }
 
-    /// It has another role: whatever led to that may not be over.
+    /// It has another role.
     pub(super) fn stay_awake(&mut self, now: Instant) {
-        self.next_offer = self.next_offer.max(now + AWAKE_MIN);
+        self.roused_at = now;
     }
 
     pub(crate) fn is_asleep(&self) -> bool {
         matches!(self.rest, Rest::Leading(_) | Rest::Following(_))
     }
 
-    /// The offer came to nothing, or could not even be made.
+    /// The offer came to nothing.
     fn fail(&mut self, now: Instant) {
         metrics::counter!(telemetry::names::SLEEP_OFFERS_FAILED).increment(1);
         let wait = OFFER_RETRY_MIN * 2_u32.saturating_pow(self.failed_count.min(8));
@@ -113,8 +118,32 @@ impl Sleep {
     }
 
     /// When sleep shall be thought of.
-    fn due(&self, sleep_after: Duration) -> Instant {
-        (self.requested_at + sleep_after).max(self.next_offer)
+    fn due(&self, patience: Patience) -> Instant {
+        let unasked = self.requested_at + patience.without_request;
+        unasked.max(self.roused_at + patience.once_roused).max(self.next_offer)
+    }
+}
+
+/// How long a region stays awake.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// After the last request.
+    without_request: Duration,
+    /// After it woke, or had another leader.
+    once_roused: Duration,
+}
+
+impl Patience {
+    /// What holds where so many peers are awake.
+    pub(crate) fn among(awake: u32, config: &Config) -> Patience {
+        let shorten = |time: Duration, min: Duration| {
+            if awake <= AWAKE_PEERS_AMPLE {
+                return time;
+            }
+            (time.saturating_mul(AWAKE_PEERS_AMPLE) / awake).max(min.min(time))
+        };
+        let once_roused = shorten(AWAKE_MIN, 2 * config.heartbeat_interval);
+        Patience { without_request: shorten(config.sleep_after, once_roused), once_roused }
     }
 }
 
@@ -138,23 +167,18 @@ impl Offered {
 
 impl Peer {
     /// When this peer wants a round for the sake of sleep.
-    pub(super) fn sleep_deadline(&self, sleep_after: Duration) -> Instant {
+    pub(super) fn sleep_deadline(&self, patience: Patience) -> Instant {
         match &self.sleep.rest {
-            Rest::Awake if self.is_leader() => self.sleep.due(sleep_after),
+            Rest::Awake if self.is_leader() => self.sleep.due(patience),
             Rest::Offered(offered) => offered.until,
             Rest::Awake | Rest::Leading(_) | Rest::Following(_) => Instant::MAX,
         }
     }
 
-    /// Whether an offer is under way, so that nothing is to be sent for the sake of time passing.
-    pub(super) fn is_silent(&self, now: Instant) -> bool {
-        matches!(&self.sleep.rest, Rest::Offered(offered) if now < offered.until)
-    }
-
     /// Whether this leader has had nothing to do for long enough. Asks again later, whatever the answer.
-    pub(crate) fn grows_drowsy(&mut self, now: Instant, sleep_after: Duration) -> bool {
+    pub(crate) fn grows_drowsy(&mut self, now: Instant, patience: Patience) -> bool {
         let is_awake_leader = matches!(self.sleep.rest, Rest::Awake) && self.is_leader();
-        if !is_awake_leader || now < self.sleep.due(sleep_after) {
+        if !is_awake_leader || now < self.sleep.due(patience) {
             return false;
         }
         if self.view.update(|view| std::mem::take(&mut view.was_read)) {
@@ -165,21 +189,16 @@ impl Peer {
         true
     }
 
-    /// Offers sleep: what the other stores are told. From now on this leader is silent until `until`, or until all have
-    /// agreed.
+    /// Offers sleep: what the other stores are told. Void at `until`, unless all have agreed.
     pub(crate) fn offer_sleep(
         &mut self,
-        now: Instant,
         until: Instant,
         judge: impl Fn(StoreId) -> Judgement,
     ) -> Vec<(StoreId, SleepOffer)> {
         if !matches!(self.sleep.rest, Rest::Awake) {
             return Vec::new();
         }
-        let Some(offered) = self.contract(until, judge) else {
-            self.sleep.fail(now);
-            return Vec::new();
-        };
+        let Some(offered) = self.contract(until, judge) else { return Vec::new() };
         let contract = offered.contract;
         let offer_of = |(follower, store): &(PeerId, StoreId)| {
             let offer = SleepOffer {
@@ -193,6 +212,7 @@ impl Peer {
         };
         let offers = offered.expected.iter().map(offer_of).collect();
         self.sleep.rest = Rest::Offered(Box::new(offered));
+        self.group.offer_sleep(contract);
         offers
     }
 
@@ -215,6 +235,11 @@ impl Peer {
             others.iter().copied().partition(|(_, store)| is_down(*store));
         let debts = down.into_iter().map(|(_, store)| store).collect();
         Some(Offered { contract, expected, agreed: Vec::new(), debts, until })
+    }
+
+    fn withdraw_offer(&mut self, now: Instant) {
+        self.group.withdraw_sleep();
+        self.sleep.fail(now);
     }
 
     /// A store's peer sleeps by the offer of this one.
@@ -241,7 +266,7 @@ impl Peer {
         // Whoever has agreed and is down since has lost the agreement.
         let is_kept = offered.expected.iter().all(|(_, store)| judge(*store).is_live);
         if !is_unchanged || !is_kept || now >= offered.until {
-            self.sleep.fail(now);
+            self.withdraw_offer(now);
             return false;
         }
         if !offered.is_complete() {
@@ -255,7 +280,7 @@ impl Peer {
         let agreed = offered.agreed.iter().map(|(_, store)| *store).collect();
         let debts = offered.debts.iter().copied().collect();
         if !has_quorum || self.group.sleep(contract).is_err() {
-            self.sleep.fail(now);
+            self.withdraw_offer(now);
             return false;
         }
         self.log_age.shrink();
@@ -317,7 +342,7 @@ impl Peer {
         if self.group.is_asleep() {
             self.group.wake(now);
         } else if matches!(self.sleep.rest, Rest::Offered(_)) {
-            self.sleep.fail(now);
+            self.withdraw_offer(now);
         }
     }
 

@@ -543,8 +543,11 @@ impl Cluster {
         let region = self.region(leader);
         let find = |store| region.find_peer_on(store).expect("it has a peer");
         let (from, to) = (find(leader), find(follower));
-        let body =
-            MessageBody::Heartbeat { commit: self.commit_index(leader), stamp: raft::Stamp::default() };
+        let body = MessageBody::Heartbeat {
+            commit: self.commit_index(leader),
+            stamp: raft::Stamp::default(),
+            offers_sleep: false,
+        };
         let term = self.stores[&leader].store.region(RegionId::FIRST).expect("region 2 lives here").term;
         let message = raft::Message { from: from.id, to: to.id, term, body };
         StoreMessage::Raft(store::RaftEnvelope { region_id: RegionId::FIRST, from, to, range: None, message })

@@ -339,7 +339,11 @@ fn a_removed_peer_ends_and_the_region_can_come_back_under_another_id() {
         from: leader.id,
         to: old.id,
         term: types::Term(9),
-        body: MessageBody::Heartbeat { commit: types::Index(0), stamp: raft::Stamp::default() },
+        body: MessageBody::Heartbeat {
+            commit: types::Index(0),
+            stamp: raft::Stamp::default(),
+            offers_sleep: false,
+        },
     };
     let envelope = store::RaftEnvelope {
         region_id: RegionId::FIRST,

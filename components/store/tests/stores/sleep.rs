@@ -1,6 +1,6 @@
 //! Sleep: what it costs, what ends it, and what nobody may sleep through (docs/life-of-a-sleep.md).
 
-use std::time::Duration;
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use store::{AdminAction, SleepMessage, StoreMessage};
 use types::{Outcome, Peer, PeerId, PeerRole, RegionId, StoreId};
@@ -198,6 +198,34 @@ fn one_deaf_follower_deposes_no_leader() {
         assert_eq!(cluster.picture(THIRD, *region).expect("it has a peer").term, term);
     }
     assert_eq!(cluster.asleep_count(SECOND), regions.len());
+}
+
+/// Where thousands of regions are awake, rounds take long, and agreements with them: who gave up on them and woke the
+/// others again would never fall asleep.
+#[test]
+fn an_agreement_that_takes_long_counts_and_those_who_agreed_sleep_on() {
+    let (mut cluster, _) = sleeping(0);
+    let held = Rc::new(RefCell::new(Vec::new()));
+    let holding = Rc::clone(&held);
+    cluster.lose(move |from, _, message| {
+        let is_held = from == THIRD && matches!(message, StoreMessage::Sleep(SleepMessage::Agreed { .. }));
+        if is_held {
+            holding.borrow_mut().push(message.clone());
+        }
+        is_held
+    });
+    cluster.put(FIRST, "a", "1").expect("the region wakes");
+    cluster.advance(Duration::from_millis(3_300));
+    assert_eq!(held.borrow().len(), 1, "an offer is under way");
+    for _ in 0..20 {
+        cluster.advance(Duration::from_millis(100));
+        assert_eq!(cluster.asleep_count(SECOND), 1, "who has agreed sleeps through the leader's heartbeats");
+        assert!(!cluster.picture(FIRST, RegionId::FIRST).expect("it leads").is_asleep);
+    }
+    cluster.lose_nothing();
+    let agreed = held.borrow_mut().pop().expect("it was held");
+    cluster.receive(FIRST, THIRD, agreed);
+    assert_eq!((cluster.asleep_count(FIRST), cluster.asleep_count(THIRD)), (2, 1));
 }
 
 #[test]

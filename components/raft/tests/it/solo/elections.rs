@@ -100,6 +100,42 @@ fn a_restarted_peer_keeps_the_promises_that_it_may_have_given() {
     assert_eq!(granted(&solo.step(3, 2, vote_request(false, false, last))), Some(true));
 }
 
+/// Groups that start together go back to those who led them: one asks at once, the others let it.
+#[test]
+fn who_voted_for_itself_last_asks_first_after_a_restart() {
+    let not_before = Instant::from_millis(501);
+    let deadline = |vote: Option<u64>| {
+        let mut remembered = disk(&[1, 2, 3], &[1], 1);
+        remembered.hard_state.vote = vote.map(PeerId);
+        Solo::start(options(1), remembered, not_before).group.deadline()
+    };
+    let own = deadline(Some(1));
+    assert!(not_before <= own && own <= not_before + std::time::Duration::from_millis(50));
+    assert!(deadline(Some(2)) >= Instant::from_millis(1_201), "it gives the other one a timeout more");
+    assert!((601..=1_201).contains(&(deadline(None).0 / 1_000_000)));
+}
+
+/// Where votes are slow to come, a candidate that asks again and again only adds to what they wait for.
+#[test]
+fn a_candidate_waits_longer_each_time_that_it_came_to_nothing() {
+    let mut solo = Solo::new(1, disk(&[1, 2, 3], &[1], 1));
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        solo.now = solo.group.deadline();
+        solo.tick();
+        solo.step(
+            2,
+            solo.group.term().next().0,
+            MessageBody::VoteResponse { is_pre_vote: true, is_granted: true },
+        );
+        assert_eq!(solo.group.role(), Role::Candidate);
+        waits.push(solo.group.deadline().since(solo.now).as_millis());
+    }
+    assert!((300..=600).contains(&waits[0]), "{waits:?}");
+    assert!((600..=1_200).contains(&waits[1]), "{waits:?}");
+    assert!(waits[2..].iter().all(|wait| (1_200..=2_400).contains(wait)), "{waits:?}");
+}
+
 #[test]
 fn the_only_voter_elects_itself_at_once() {
     let mut solo = Solo::start(options(1), disk(&[1], &[1, 1], 1), Instant::from_millis(501));

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use raft::{CampaignReason, Event, MessageBody, Role, SleepContract, Trace};
+use raft::{CampaignReason, Event, MessageBody, Role, SleepContract, Stamp, Trace};
 use types::{Index, Instant, PeerId, Term};
 
 use super::{ELECTION, Solo, append, disk, entries, granted, heartbeat, options, vote_request};
@@ -22,7 +22,11 @@ fn idle_leader() -> Solo {
 fn idle_follower() -> Solo {
     let mut solo = Solo::new(1, disk(&[1, 2, 3], &[1], 1));
     solo.step(2, 1, heartbeat());
-    solo.step(2, 1, MessageBody::Heartbeat { commit: Index(2), stamp: Default::default() });
+    solo.step(
+        2,
+        1,
+        MessageBody::Heartbeat { commit: Index(2), stamp: Default::default(), offers_sleep: false },
+    );
     solo
 }
 
@@ -131,6 +135,42 @@ fn a_sleeping_group_wakes_by_itself() {
     leader.group.quorum_lost(leader.now);
     assert_eq!(leader.group.role(), Role::Follower);
     assert!(!leader.group.is_asleep());
+}
+
+/// A leader that waits for the last to agree keeps that one up, and lets the others sleep; once the offer is void, or there
+/// is something new, it wakes them.
+#[test]
+fn a_leader_that_waits_for_agreement_wakes_nobody_who_has_agreed() {
+    let offers = |sent: &[raft::Message]| {
+        let flags = sent.iter().filter_map(|message| match &message.body {
+            MessageBody::Heartbeat { offers_sleep, .. } => Some(*offers_sleep),
+            _ => None,
+        });
+        flags.collect::<Vec<_>>()
+    };
+    let mut leader = idle_leader();
+    let contract = leader.group.sleep_contract(|_| false).expect("nothing is open");
+    leader.group.offer_sleep(contract);
+    leader.wait(100);
+    assert_eq!(offers(&leader.tick()), [true, true]);
+    leader.group.withdraw_sleep();
+    leader.wait(100);
+    assert_eq!(offers(&leader.tick()), [false, false]);
+    leader.group.offer_sleep(contract);
+    leader.propose("x");
+    leader.wait(100);
+    assert!(offers(&leader.tick()).iter().all(|offers_sleep| !offers_sleep), "its log ends elsewhere now");
+
+    let beat = |commit| MessageBody::Heartbeat { commit, stamp: Stamp::default(), offers_sleep: true };
+    let mut follower = sleeping(idle_follower());
+    let answered = follower.step(2, 1, beat(follower.group.commit_index()));
+    assert!(matches!(answered[..], [raft::Message { body: MessageBody::HeartbeatResponse { .. }, .. }]));
+    assert!(follower.group.is_asleep(), "it has agreed");
+    let last = follower.group.last();
+    assert_eq!(granted(&follower.step(3, 2, vote_request(false, false, last))), None, "it has promised");
+    let mut follower = sleeping(idle_follower());
+    follower.step(2, 2, beat(follower.group.commit_index()));
+    assert!(!follower.group.is_asleep(), "a later term is another leader's");
 }
 
 /// Waking brings the time in: the first tick after it finds nothing overdue.

@@ -115,7 +115,11 @@ fn a_commit_index_counts_only_up_to_what_the_message_verified() {
 #[test]
 fn a_bare_commit_index_costs_no_write() {
     let mut solo = Solo::new(1, disk(&[1, 2, 3], &[1, 1], 1));
-    solo.step_only(2, 1, MessageBody::Heartbeat { commit: Index(3), stamp: Default::default() });
+    solo.step_only(
+        2,
+        1,
+        MessageBody::Heartbeat { commit: Index(3), stamp: Default::default(), offers_sleep: false },
+    );
     solo.take_ready();
     assert!(solo.writes.is_empty());
     assert_eq!(solo.committed.len(), 2);
@@ -327,7 +331,11 @@ fn committed_entries_come_in_pages_that_need_not_be_applied_first() {
     let mut options = super::options(1);
     options.committed_bytes_max = 150;
     let mut solo = Solo::start(options, disk(&[1, 2, 3], &[1; 8], 1), types::Instant::ZERO);
-    solo.step_only(2, 1, MessageBody::Heartbeat { commit: Index(9), stamp: Default::default() });
+    solo.step_only(
+        2,
+        1,
+        MessageBody::Heartbeat { commit: Index(9), stamp: Default::default(), offers_sleep: false },
+    );
     let mut pages = Vec::new();
     while solo.group.has_ready() {
         let before = solo.committed.len();

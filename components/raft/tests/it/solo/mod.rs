@@ -192,7 +192,7 @@ pub(crate) fn append(prev: LogPosition, entries: &[Entry], commit: u64) -> Messa
 }
 
 pub(crate) fn heartbeat() -> MessageBody {
-    MessageBody::Heartbeat { commit: Index(0), stamp: Stamp::default() }
+    MessageBody::Heartbeat { commit: Index(0), stamp: Stamp::default(), offers_sleep: false }
 }
 
 pub(crate) fn vote_request(is_pre_vote: bool, is_forced: bool, last: LogPosition) -> MessageBody {

@@ -68,7 +68,11 @@ impl Dice {
                 hint: prev,
                 stamp: self.stamp(),
             },
-            5 => MessageBody::Heartbeat { commit: Index(self.number()), stamp: self.stamp() },
+            5 => MessageBody::Heartbeat {
+                commit: Index(self.number()),
+                stamp: self.stamp(),
+                offers_sleep: false,
+            },
             6 => MessageBody::HeartbeatResponse { stamp: self.stamp(), last_index: Index(self.number()) },
             7 => MessageBody::VoteRequest {
                 is_pre_vote: self.roll(2) == 0,
