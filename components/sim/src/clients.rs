@@ -457,7 +457,8 @@ fn begins_at(body: &AnswerBody, key: &Bytes) -> bool {
 fn learn(cache: &mut RegionCache, body: AnswerBody) -> Result<(), String> {
     match body {
         AnswerBody::Placement(Ok(PlacementAnswer::Region(Some(route)))) => {
-            cache.insert(route.region, route.leader);
+            let leader = route.leader_or_stand_in();
+            cache.insert(route.region, leader);
             Ok(())
         }
         AnswerBody::Placement(Ok(_)) => Err("placement knows no region there".to_owned()),

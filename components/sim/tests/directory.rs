@@ -1,5 +1,6 @@
 //! A thousand splits, leaders killed all the while, and stores asked without pause where keys are: every answer holds the
-//! key, no scan has a hole, and a split is visible soon after it was applied, also on a store that has no part of it.
+//! key and names somebody to ask, no scan has a hole, and a split is visible soon after it was applied, also on a store that
+//! has no part of it.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,7 +14,7 @@ use sim::{
     },
 };
 use store::AdminAction;
-use types::{KeyRange, PeerId, RegionId, Split, SplitChild};
+use types::{KeyRange, PeerId, PeerRole, RegionId, Split, SplitChild};
 
 const SPLIT_COUNT: usize = 1_000;
 
@@ -82,6 +83,8 @@ struct Asker {
     /// Since when placement has had a leader that goes on.
     led_since: Option<Moment>,
     killed_leaders: u64,
+    /// Regions in answers that nobody was known to lead.
+    unled_count: u64,
     answers: u64,
     errors: Vec<String>,
 }
@@ -114,12 +117,13 @@ fn a_thousand_splits_leave_no_hole_and_are_soon_visible() {
     assert!(heard.len() > SPLIT_COUNT / 4, "{} of {}", heard.len(), asker.world.now());
     let p99 = heard[heard.len() * 99 / 100];
     println!(
-        "{} splits in {} s, {} leaders killed, {} answers; visible after {:?} (median), {p99:?} (p99), {:?} (longest); \
+        "{} splits in {} s, {} leaders killed, {} answers, {} regions in them unled; visible after {:?} (median), {p99:?} (p99), {:?} (longest); \
          {} without a placement leader: {:?} (longest)",
         asker.splits.len(),
         asker.world.now(),
         asker.killed_leaders,
         asker.answers,
+        asker.unled_count,
         heard[heard.len() / 2],
         heard[heard.len() - 1],
         unheard.len(),
@@ -129,6 +133,7 @@ fn a_thousand_splits_leave_no_hole_and_are_soon_visible() {
     assert_eq!(asker.errors, Vec::<String>::new());
     assert!(asker.killed_leaders >= 10, "{}", asker.killed_leaders);
     assert!(asker.answers > 10_000, "{}", asker.answers);
+    assert!(asker.unled_count > 100, "{}", asker.unled_count);
     assert!(p99 <= VISIBLE_P99, "{p99:?}");
     assert!(unheard.last().is_none_or(|longest| *longest < Duration::from_secs(4)), "{unheard:?}");
 }
@@ -148,6 +153,7 @@ impl Asker {
             open: BTreeMap::new(),
             led_since: None,
             killed_leaders: 0,
+            unled_count: 0,
             answers: 0,
             errors: Vec::new(),
         }
@@ -389,12 +395,14 @@ impl Asker {
                 if !found.as_ref().is_some_and(holds) {
                     self.errors.push(format!("{key:?} is not in {found:?}"));
                 }
+                self.check_named(found.as_slice());
             }
             (Question::Scan(range, limit), AnswerBody::Placement(Ok(PlacementAnswer::Regions(found)))) => {
                 self.answers += 1;
                 if let Err(text) = check_scan(&range, limit, &found) {
                     self.errors.push(format!("{range:?} up to {limit}: {text}: {found:?}"));
                 }
+                self.check_named(&found);
             }
             (Question::Key(_) | Question::Scan(..) | Question::Look(_), AnswerBody::Placement(answer)) => {
                 self.errors.push(format!("{answer:?}"));
@@ -404,6 +412,17 @@ impl Asker {
             (Question::Ids | Question::Look(_) | Question::Key(_) | Question::Scan(..), body) => {
                 panic!("{body:?} is no answer to this")
             }
+        }
+    }
+
+    /// Every region has a voter to ask, also while nobody leads it.
+    fn check_named(&mut self, found: &[RegionRoute]) {
+        for route in found {
+            let named = route.leader_or_stand_in().and_then(|peer| route.region.find_peer(peer.id));
+            if named.is_none_or(|peer| peer.role == PeerRole::Learner) {
+                self.errors.push(format!("{route:?} names nobody to ask"));
+            }
+            self.unled_count += u64::from(route.leader.is_none());
         }
     }
 

@@ -53,6 +53,7 @@ impl Admin {
             return Ok(RegionRoute {
                 region,
                 leader,
+                stand_in: None,
                 down_peers: vec![],
                 pending_peers: vec![],
                 size: RegionSize::default(),

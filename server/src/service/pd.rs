@@ -177,7 +177,7 @@ impl pd_server::Pd for Pd {
         Ok(Response::new(pdpb::ScanRegionsResponse {
             header: Some(header(running.ident.cluster_id)),
             region_metas: regions.iter().filter_map(|region| region.region.clone()).collect(),
-            // Older clients go by place: where no leader is known there stands an empty peer.
+            // Older clients go by place: a region without a peer to name would have an empty one.
             leaders: regions.iter().map(|region| region.leader.unwrap_or_default()).collect(),
             regions,
         }))
@@ -456,6 +456,7 @@ mod tests {
         Ok(PlacementAnswer::Region(Some(RegionRoute {
             region,
             leader: None,
+            stand_in: None,
             down_peers: vec![],
             pending_peers: vec![],
             size: types::RegionSize::default(),

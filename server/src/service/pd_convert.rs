@@ -65,11 +65,12 @@ pub(super) fn stats(picture: &StorePicture) -> Option<pdpb::StoreStats> {
     })
 }
 
-/// A region with its leader.
+/// A region with its leader. Like PD, it names who led it last while nobody does: some clients never ask again for a region
+/// that has no leader when they ask, and every one of them learns from `not_leader`.
 pub(super) fn region(route: RegionRoute) -> pdpb::Region {
     let (down_peers, pending_peers) = peers_of(&route);
     pdpb::Region {
-        leader: route.leader.map(Into::into),
+        leader: route.leader_or_stand_in().map(Into::into),
         region: Some(route.region.into()),
         down_peers,
         pending_peers,

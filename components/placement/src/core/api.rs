@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use types::{Epoch, KeyRange, Peer, PeerId, Region, RegionId, RegionSize, StoreId, Term, WallTime};
+use types::{Epoch, KeyRange, Peer, PeerId, PeerRole, Region, RegionId, RegionSize, StoreId, Term, WallTime};
 
 use super::record::{Settings, StorePicture, StoreRecord, StoreState};
 
@@ -198,6 +198,36 @@ pub enum RegionChange {
     TransferLeader(StoreId),
 }
 
+impl RegionRoute {
+    /// Whom a client asks: some of them never ask again for a region that has nobody to be asked.
+    #[must_use]
+    pub fn leader_or_stand_in(&self) -> Option<Peer> {
+        self.leader.or(self.stand_in)
+    }
+}
+
+impl PlacementAnswer {
+    /// The routes in it.
+    pub(super) fn routes_mut(&mut self) -> &mut [RegionRoute] {
+        match self {
+            PlacementAnswer::Region(route) => route.as_mut_slice(),
+            PlacementAnswer::Regions(routes) => routes,
+            PlacementAnswer::Cluster(_)
+            | PlacementAnswer::Timestamp(_)
+            | PlacementAnswer::Store(_)
+            | PlacementAnswer::Stores(_)
+            | PlacementAnswer::Ids { .. }
+            | PlacementAnswer::Registered { .. }
+            | PlacementAnswer::OperationStarted { .. }
+            | PlacementAnswer::Split { .. }
+            | PlacementAnswer::Scattered { .. }
+            | PlacementAnswer::Operation(_)
+            | PlacementAnswer::Operations(_)
+            | PlacementAnswer::Done => &mut [],
+        }
+    }
+}
+
 impl ChangeRequest {
     /// Of a region as it is now, under a new name, with time enough.
     #[must_use]
@@ -295,6 +325,9 @@ pub struct RegionRoute {
     pub region: Region,
     /// Who leads it, where known; always one of its peers.
     pub leader: Option<Peer>,
+    /// Whom to ask while no leader is known: who led it last, as far as anybody remembers, else a voter that may lead it
+    /// or know who does; always one of its peers.
+    pub stand_in: Option<Peer>,
     /// Peers that have not answered their leader for a while.
     pub down_peers: Vec<PeerId>,
     /// Peers that lag too far behind to count on.
@@ -364,6 +397,11 @@ pub enum OperationState {
     Cancelled,
     /// It could not go on.
     Failed,
+}
+
+/// Whether a peer may lead its region.
+pub(super) fn may_lead(peer: Peer) -> bool {
+    peer.role != PeerRole::Learner
 }
 
 /// Why placement did not answer. Unless a variant says otherwise, nothing was done.

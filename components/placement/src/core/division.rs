@@ -165,6 +165,7 @@ mod tests {
         RegionRoute {
             region,
             leader: None,
+            stand_in: None,
             down_peers: Vec::new(),
             pending_peers: Vec::new(),
             size: RegionSize::default(),

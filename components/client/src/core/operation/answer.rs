@@ -46,7 +46,7 @@ impl Operation {
             Ok(reply) => self.on_reply(cache, id, &target, reply),
             Err(error) => {
                 let verdict = judge(cache, &target, &error);
-                part.refused = casts_doubt(&error).then_some(target.peer.id);
+                part.note_refusal(&target, &error);
                 if matches!(error, CallError::Region(RegionError::Other(_))) {
                     // The protocol has no word for an answer that is too large: perhaps it was that.
                     part.pairs_max = (part.pairs_max / 4).max(1);
@@ -84,7 +84,7 @@ impl Operation {
             self.end_part(id);
         } else {
             part.budget = super::Budget::default();
-            part.refused = None;
+            part.refused.clear();
             self.route_later(id);
         }
     }
@@ -121,15 +121,6 @@ fn pairs_of_size(pairs: &[(Bytes, Bytes)]) -> Option<u32> {
     let size_bytes: usize = pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
     let count = PAGE_BYTES.checked_mul(pairs.len())?.checked_div(size_bytes)?;
     Some(u32::try_from(count).unwrap_or(u32::MAX).clamp(1, PAIRS_MAX))
-}
-
-/// Whether an error speaks against the peer being the leader, so that the next attempt had better ask another.
-fn casts_doubt(error: &CallError) -> bool {
-    match error {
-        CallError::NotSent(_) | CallError::Unanswered(_) => true,
-        CallError::Region(error) => matches!(error, RegionError::NotLeader { .. }),
-        CallError::Refused(_) => false,
-    }
 }
 
 /// Tells the cache what an error teaches, and says what it means for the call.

@@ -17,10 +17,10 @@
 
 use std::collections::VecDeque;
 
-use types::{Answer, Instant, Peer, PeerId, Scan};
+use types::{Answer, Instant, Peer, PeerId, Region, Scan};
 
 use super::{
-    Call, CallError, Position, RegionCache, Reply, RetryPolicy, Route, Work,
+    Call, CallError, Position, RegionCache, RegionError, Reply, RetryPolicy, Route, Work,
     gather::Gather,
     retry::{Budget, Next},
     work,
@@ -119,8 +119,11 @@ struct Part {
     budget: Budget,
     /// Pairs that a call of a read asks for at the most: an answer that is too large is refused, not cut short.
     pairs_max: u32,
-    /// The peer that the last attempt asked in vain.
-    refused: Option<PeerId>,
+    /// Who was said to lead when the last attempt was made.
+    named: Option<PeerId>,
+    /// Peers that were asked in vain, oldest first: each voter is asked once before one is asked again. Placement goes on
+    /// naming the last leader while it knows of no other; only another name is news.
+    refused: Vec<PeerId>,
     /// Whether an attempt has left the client.
     is_sent: bool,
     /// Whether an attempt may have been applied.
@@ -269,8 +272,7 @@ impl Operation {
         let part = &mut self.parts[id.0];
         let position = part.work.position();
         let route = cache.find(&position).filter(|route| !route.is_stale);
-        let Some((route, peer)) = route.and_then(|route| Some((route, choose_peer(route, part.refused)?)))
-        else {
+        let Some((route, peer)) = route.and_then(|route| Some((route, part.choose_peer(route)?))) else {
             part.stage = Stage::LookingUp;
             actions.push(Action::LookUp { part: id, position, newer_than: cache.last_stamp() });
             return;
@@ -323,20 +325,48 @@ impl Part {
             stage: Stage::ToRoute,
             budget: Budget::default(),
             pairs_max: PAIRS_MAX,
-            refused: None,
+            named: None,
+            refused: Vec::new(),
             is_sent: false,
             is_unknown: false,
         }
     }
+
+    /// The leader; where it is not known, or has been asked in vain and is no news, the first voter that has not been asked:
+    /// a peer that does not lead names the leader if it knows it.
+    fn choose_peer(&mut self, route: &Route) -> Option<Peer> {
+        let named = route.leader.map(|leader| leader.id);
+        let is_news = named != std::mem::replace(&mut self.named, named);
+        let is_unasked = |peer: &Peer| !self.refused.contains(&peer.id);
+        let voters = || route.region.peers.iter().copied().filter(is_voter);
+        let leader = route.leader.filter(|leader| is_news || is_unasked(leader));
+        let voter = || voters().find(is_unasked).or_else(|| voters().next());
+        leader.or_else(voter).or_else(|| route.region.peers.first().copied())
+    }
+
+    /// Notes what an error says of the peers that may lead.
+    fn note_refusal(&mut self, target: &Target, error: &CallError) {
+        let asked = target.peer.id;
+        match error {
+            CallError::NotSent(_) | CallError::Unanswered(_) => self.refuse(asked, &target.route.region),
+            CallError::Region(RegionError::NotLeader { leader }) => {
+                self.refuse(asked, &target.route.region);
+                self.refused.retain(|refused| leader.is_none_or(|leader| leader.id != *refused));
+            }
+            CallError::Region(_) | CallError::Refused(_) => self.refused.clear(),
+        }
+    }
+
+    /// Once no voter is left, all but the last one may be asked again.
+    fn refuse(&mut self, asked: PeerId, region: &Region) {
+        let mut voters = region.peers.iter().filter(|peer| is_voter(peer));
+        if voters.all(|peer| peer.id == asked || self.refused.contains(&peer.id)) {
+            self.refused.clear();
+        }
+        self.refused.push(asked);
+    }
 }
 
-/// The leader; where it is not known, or has just refused while nobody else is named, the voter behind the one that was
-/// asked last: a peer that does not lead names the leader if it knows it.
-fn choose_peer(route: &Route, refused: Option<PeerId>) -> Option<Peer> {
-    if let Some(leader) = route.leader.filter(|leader| Some(leader.id) != refused) {
-        return Some(leader);
-    }
-    let voters = || route.region.peers.iter().filter(|peer| peer.role != types::PeerRole::Learner);
-    let behind = voters().find(|peer| refused.is_none_or(|refused| peer.id > refused));
-    behind.or_else(|| voters().next()).or_else(|| route.region.peers.first()).copied()
+fn is_voter(peer: &Peer) -> bool {
+    peer.role != types::PeerRole::Learner
 }

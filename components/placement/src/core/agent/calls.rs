@@ -229,7 +229,10 @@ impl Agent {
         let job = std::mem::replace(&mut waiting.job, Job::One(PlacementCall::ClusterInfo));
         let call = job.call().clone();
         match self.progress(job, response, locals) {
-            Progress::Reply(result) => self.answer(now, waiting.asker, result),
+            Progress::Reply(result) => {
+                let result = result.map(|answer| self.name_stand_ins(answer, locals));
+                self.answer(now, waiting.asker, result);
+            }
             Progress::Continue(job) => {
                 // Under a new id: a page that comes twice must not be taken for the next one.
                 let id = self.new_request_id();

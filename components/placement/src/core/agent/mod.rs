@@ -433,8 +433,20 @@ impl Agent {
         self.effects.push(Effect::Stores(self.stores.values().cloned().collect()));
     }
 
+    /// Names somebody to ask for each region without a known leader.
+    fn name_stand_ins(&self, mut answer: PlacementAnswer, locals: &dyn Locals) -> PlacementAnswer {
+        for route in answer.routes_mut() {
+            self.routes.name_stand_in(route, self.record.id, locals);
+        }
+        answer
+    }
+
     /// What a call can be answered with while the host is silent.
     fn answer_from_memory(&self, call: &PlacementCall, locals: &dyn Locals) -> Option<PlacementAnswer> {
+        self.recall(call, locals).map(|answer| self.name_stand_ins(answer, locals))
+    }
+
+    fn recall(&self, call: &PlacementCall, locals: &dyn Locals) -> Option<PlacementAnswer> {
         let picture =
             |record: &StoreRecord| StorePicture { record: record.clone(), ..StorePicture::default() };
         match call {

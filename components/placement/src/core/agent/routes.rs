@@ -4,11 +4,11 @@
 use std::{cmp::Ordering, collections::BTreeMap, ops::Bound};
 
 use bytes::Bytes;
-use types::{KeyRange, Region, RegionId};
+use types::{KeyRange, Peer, Region, RegionId, StoreId};
 
 use super::{LocalRegion, Locals};
 use crate::core::{
-    api::RegionRoute,
+    api::{RegionRoute, may_lead},
     directory::{end_order, is_newer},
     limits::CACHE_ROUTES_MAX,
 };
@@ -21,8 +21,11 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    /// Remembers a route, unless it is older than one that it overlaps.
-    pub(super) fn remember(&mut self, route: RegionRoute) {
+    /// Remembers a route, unless it is older than one that it overlaps; and who led its region last, unless it says so.
+    pub(super) fn remember(&mut self, mut route: RegionRoute) {
+        if route.leader.is_none() {
+            route.stand_in = route.stand_in.or_else(|| self.last_leader(&route.region));
+        }
         let overlapped: Vec<Bytes> = self
             .overlapping(&route.region.range)
             .map(|known| known.region.range.start_key.clone())
@@ -51,7 +54,7 @@ impl Routes {
     pub(super) fn find(&self, key: &[u8], locals: &dyn Locals) -> Option<RegionRoute> {
         let known = self.before(Bound::Included(key)).filter(|route| route.region.range.contains_key(key));
         match (known, locals.find(key)) {
-            (Some(route), Some(local)) => Some(lay_over(route.clone(), Some(local))),
+            (Some(route), Some(local)) => Some(recall(route.clone(), local)),
             (Some(route), None) => Some(route.clone()),
             (None, Some(local)) => Some(route_of(local)),
             (None, None) => None,
@@ -72,7 +75,10 @@ impl Routes {
     /// The newest known route to a region.
     pub(super) fn find_by_id(&self, id: RegionId, locals: &dyn Locals) -> Option<RegionRoute> {
         let known = self.starts.get(&id).and_then(|start_key| self.by_start.get(start_key)).cloned();
-        lay_over_id(known, locals.find_by_id(id))
+        match (known, locals.find_by_id(id)) {
+            (Some(route), Some(local)) => Some(recall(route, local)),
+            (route, local) => lay_over_id(route, local),
+        }
     }
 
     /// The newest known routes to the keys of ascending ranges, each once, if there is no gap.
@@ -97,6 +103,29 @@ impl Routes {
             }
         }
         Some(routes)
+    }
+
+    /// Names somebody to ask where no leader is known: who leads the region for all that its peer here knows, who led it
+    /// last by what the host says or this store remembers, the peer here, any voter.
+    pub(super) fn name_stand_in(&self, route: &mut RegionRoute, this_store: StoreId, locals: &dyn Locals) {
+        if route.leader.is_some() {
+            return;
+        }
+        let region = &route.region;
+        let led_by = locals.find_by_id(region.id).and_then(|local| local.leader);
+        let voters = || region.peers.iter().copied().filter(|peer| may_lead(*peer));
+        route.stand_in = led_by
+            .and_then(|leader| region.find_peer(leader.id))
+            .or(route.stand_in)
+            .or_else(|| self.last_leader(region))
+            .or_else(|| voters().find(|peer| peer.store_id == this_store))
+            .or_else(|| voters().next());
+    }
+
+    /// Who led a region when it was heard of last, if it still has that peer.
+    fn last_leader(&self, region: &Region) -> Option<Peer> {
+        let known = self.by_start.get(self.starts.get(&region.id)?)?;
+        region.find_peer(known.leader_or_stand_in()?.id)
     }
 
     fn before(&self, end: Bound<&[u8]>) -> Option<&RegionRoute> {
@@ -127,6 +156,15 @@ pub(super) fn lay_over(route: RegionRoute, local: Option<LocalRegion>) -> Region
         Some(local) if is_newer(&local.region, &route.region) => over(&local, Some(&route)),
         Some(_) | None => route,
     }
+}
+
+/// A remembered route to a region, or this store's own descriptor if that is newer. Of the leader, this store's peer has
+/// heard after the host fell silent.
+fn recall(route: RegionRoute, local: LocalRegion) -> RegionRoute {
+    let led_by = local.leader.filter(|_| local.region.id == route.region.id);
+    let mut route = lay_over(route, Some(local));
+    route.leader = led_by.and_then(|leader| route.region.find_peer(leader.id)).or(route.leader);
+    route
 }
 
 /// A route to a region, or this store's own descriptor of it if that is newer or the only one.
@@ -194,6 +232,7 @@ fn over(local: &LocalRegion, route: Option<&RegionRoute>) -> RegionRoute {
     let leader = local.leader.or_else(|| route.and_then(|route| route.leader));
     RegionRoute {
         leader: leader.and_then(|leader| local.region.find_peer(leader.id)),
+        stand_in: route.and_then(|route| route.stand_in).and_then(|peer| local.region.find_peer(peer.id)),
         down_peers: route.map(|route| route.down_peers.clone()).unwrap_or_default(),
         pending_peers: route.map(|route| route.pending_peers.clone()).unwrap_or_default(),
         size: route.map(|route| route.size).unwrap_or_default(),

@@ -213,6 +213,7 @@ pub(super) fn region(id: u64, start_key: &str, end_key: &str, version: u64) -> R
 pub(super) fn route(region: Region) -> RegionRoute {
     RegionRoute {
         leader: None,
+        stand_in: region.peers.first().copied(),
         region,
         down_peers: Vec::new(),
         pending_peers: Vec::new(),
@@ -341,7 +342,7 @@ fn what_is_known_answers_while_the_host_is_silent() {
     // From now on without waiting: from memory, from this store's own regions, from both.
     let (own, sent) = bench.call(PlacementCall::GetRegion { key: Bytes::from("z") });
     assert_eq!(sent, None);
-    let local = RegionRoute { leader: Some(peer(3)), ..route(region(3, "m", "", 2)) };
+    let local = RegionRoute { leader: Some(peer(3)), stand_in: None, ..route(region(3, "m", "", 2)) };
     assert_eq!(bench.answer_of(own), Some(Ok(PlacementAnswer::Region(Some(local.clone())))));
     let (scan, _) = bench.call(PlacementCall::ScanRegions { range: KeyRange::ALL, limit: 0 });
     assert_eq!(bench.answer_of(scan), Some(Ok(PlacementAnswer::Regions(vec![row.clone(), local]))));
@@ -358,6 +359,49 @@ fn what_is_known_answers_while_the_host_is_silent() {
         bench.respond(to.0, id, Response::Answer(timestamp(9)));
     }
     assert!(bench.call(PlacementCall::GetRegion { key: Bytes::from("b") }).1.is_some());
+}
+
+/// Some clients never ask again for a region that has no leader when they ask.
+#[test]
+fn whoever_asks_for_a_region_gets_somebody_to_ask() {
+    let mut bench = Bench::new();
+    let on = |store| Peer { id: PeerId(20 + store), store_id: StoreId(store), role: PeerRole::Voter };
+    let learner = Peer { role: PeerRole::Learner, ..on(4) };
+    let three = Region { peers: vec![learner, on(2), on(1), on(3)], ..region(2, "", "", 2) };
+    let unled = RegionRoute { stand_in: None, ..route(three.clone()) };
+    let named = |route: RegionRoute| (route.leader, route.stand_in);
+    // Nothing is known: this store is live, and has a voter. Without one, any voter will do.
+    assert_eq!(named(bench.route("a", unled.clone())), (None, Some(on(1))));
+    let elsewhere = Region { peers: vec![learner, on(2), on(3)], ..three.clone() };
+    assert_eq!(
+        named(bench.route("a", RegionRoute { region: elsewhere, ..unled.clone() })),
+        (None, Some(on(2)))
+    );
+    // What the host remembers counts for more.
+    let last = RegionRoute { stand_in: Some(on(3)), ..unled.clone() };
+    assert_eq!(named(bench.route("a", last)), (None, Some(on(3))));
+    // The next host has heard nothing yet, but this store remembers, while the region has that peer.
+    let led = RegionRoute { leader: Some(on(2)), ..unled.clone() };
+    assert_eq!(named(bench.route("a", led)), (Some(on(2)), None));
+    assert_eq!(named(bench.route("a", unled.clone())), (None, Some(on(2))));
+    assert_eq!(named(bench.route("a", unled.clone())), (None, Some(on(2))), "still");
+    let epoch = Epoch { conf_version: 2, version: 2 };
+    let moved = Region { peers: vec![on(1), on(3)], epoch, ..three.clone() };
+    assert_eq!(named(bench.route("a", RegionRoute { region: moved.clone(), ..unled })), (None, Some(on(1))));
+    // This store's own peer knows more than it remembers, also when the host says nothing at all.
+    bench.regions.set(moved.clone(), Some(on(3)));
+    let unled = RegionRoute { stand_in: Some(on(1)), ..route(moved.clone()) };
+    assert_eq!(named(bench.route("a", unled.clone())), (None, Some(on(3))));
+    let led = RegionRoute { leader: Some(on(1)), stand_in: None, ..unled };
+    assert_eq!(named(bench.route("a", led)), (Some(on(1)), None), "the host knows");
+    let (number, _) = bench.call(PlacementCall::ScanRegions { range: KeyRange::ALL, limit: 0 });
+    bench.pass(Duration::from_millis(300));
+    match bench.answer_of(number) {
+        Some(Ok(PlacementAnswer::Regions(routes))) => {
+            assert_eq!(routes.into_iter().map(|route| route.leader).collect::<Vec<_>>(), [Some(on(3))]);
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

@@ -398,6 +398,7 @@ fn route_to(route: RegionRoute) -> wire::RegionView {
     wire::RegionView {
         region: Some(route.region.into()),
         leader_peer_id: route.leader.map_or(0, |leader| leader.id.0),
+        stand_in_peer_id: route.stand_in.map_or(0, |peer| peer.id.0),
         down_peers: down_to(route.down_peers),
         pending_peers: route.pending_peers.into_iter().map(|id| id.0).collect(),
         size_bytes: route.size.size_bytes,
@@ -410,6 +411,7 @@ fn route_from(view: wire::RegionView) -> Result<RegionRoute> {
     let region = Region::try_from(convert::required(view.region, "RegionView", "region")?)?;
     Ok(RegionRoute {
         leader: region.find_peer(PeerId(view.leader_peer_id)),
+        stand_in: region.find_peer(PeerId(view.stand_in_peer_id)),
         region,
         down_peers: down_from(view.down_peers),
         pending_peers: view.pending_peers.into_iter().map(PeerId).collect(),

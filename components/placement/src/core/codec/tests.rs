@@ -80,6 +80,7 @@ fn route(id: u64) -> RegionRoute {
     let region = region(id);
     RegionRoute {
         leader: Some(region.peers[0]),
+        stand_in: None,
         region,
         down_peers: vec![PeerId(12)],
         pending_peers: vec![PeerId(13)],
@@ -206,6 +207,11 @@ fn responses_come_back() {
         PlacementAnswer::Region(None),
         PlacementAnswer::Region(Some(route(2))),
         PlacementAnswer::Region(Some(RegionRoute { leader: None, ..route(2) })),
+        PlacementAnswer::Region(Some(RegionRoute {
+            leader: None,
+            stand_in: Some(region(2).peers[1]),
+            ..route(2)
+        })),
         PlacementAnswer::Regions(vec![route(2), route(3)]),
         PlacementAnswer::Store(None),
         PlacementAnswer::Store(Some(picture.clone())),

@@ -85,21 +85,21 @@ impl Serving {
             }
             PlacementCall::GetPrevRegion { key } => {
                 return Ok(Reply::Now(Box::new(Response::Previous {
-                    previous: self.directory.find_previous(&key).map(|region| soft.route(region)),
-                    current: soft.route(self.directory.find(&key)),
+                    previous: self.directory.find_previous(&key).map(|region| soft.route(now, region)),
+                    current: soft.route(now, self.directory.find(&key)),
                 })));
             }
             PlacementCall::ClusterInfo
             | PlacementCall::BatchScanRegions { .. }
             | PlacementCall::SplitRegion(_) => return Err(of_agent()),
             PlacementCall::GetRegion { key } => {
-                PlacementAnswer::Region(Some(soft.route(self.directory.find(&key))))
+                PlacementAnswer::Region(Some(soft.route(now, self.directory.find(&key))))
             }
-            PlacementCall::GetRegionById { region_id } => {
-                PlacementAnswer::Region(self.directory.find_by_id(region_id).map(|region| soft.route(region)))
-            }
+            PlacementCall::GetRegionById { region_id } => PlacementAnswer::Region(
+                self.directory.find_by_id(region_id).map(|region| soft.route(now, region)),
+            ),
             PlacementCall::ScanRegions { range, limit } => {
-                PlacementAnswer::Regions(self.scan(&range, limit, soft))
+                PlacementAnswer::Regions(self.scan(now, &range, limit, soft))
             }
             PlacementCall::GetStore { store_id } => PlacementAnswer::Store(self.store(now, store_id, soft)),
             PlacementCall::GetAllStores { is_without_removed } => {
@@ -128,10 +128,10 @@ impl Serving {
         Ok(Reply::Later)
     }
 
-    fn scan(&self, range: &KeyRange, limit: u32, soft: &Soft) -> Vec<RegionRoute> {
+    fn scan(&self, now: Now, range: &KeyRange, limit: u32, soft: &Soft) -> Vec<RegionRoute> {
         let limit = if limit == 0 { SCAN_PAGE_REGIONS } else { limit.min(SCAN_PAGE_REGIONS) };
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        self.directory.scan(range).take(limit).map(|region| soft.route(region)).collect()
+        self.directory.scan(range).take(limit).map(|region| soft.route(now, region)).collect()
     }
 
     fn store(&self, now: Now, store_id: StoreId, soft: &Soft) -> Option<StorePicture> {

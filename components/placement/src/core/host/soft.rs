@@ -8,7 +8,7 @@ use types::{
 };
 
 use crate::core::{
-    api::{OperationPicture, OperationState, RegionRoute},
+    api::{OperationPicture, OperationState, RegionRoute, may_lead},
     limits::{SOFT_STATE_WAIT, STOP_REPEAT, STORE_LIVE_WITHIN},
     operation::Seen,
     protocol::LeaderReport,
@@ -24,8 +24,8 @@ pub(super) struct Soft {
     pub(super) stores: BTreeMap<StoreId, StoreSoft>,
     /// Leaders of regions.
     leaders: BTreeMap<RegionId, LeaderSoft>,
-    /// What the last leader of each region said that it holds: true enough while there is none.
-    sizes: BTreeMap<RegionId, RegionSize>,
+    /// The last leader of each region and what it said: true enough while there is none.
+    last: BTreeMap<RegionId, LastSoft>,
     /// The placement group's own descriptor.
     pub(super) placement_group: Option<Region>,
     /// Operations that run: how far they were, and since when.
@@ -58,6 +58,12 @@ struct LeaderSoft {
     term: Term,
     down_peers: Vec<PeerId>,
     pending_peers: Vec<PeerId>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct LastSoft {
+    leader: Peer,
+    size: RegionSize,
 }
 
 impl Soft {
@@ -102,7 +108,7 @@ impl Soft {
             return;
         }
         self.leaders.insert(region.id, LeaderSoft { peer: leader, term, down_peers, pending_peers });
-        self.sizes.insert(region.id, size);
+        self.last.insert(region.id, LastSoft { leader, size });
     }
 
     /// A store does not lead a region any more.
@@ -120,12 +126,12 @@ impl Soft {
     /// A region is no more.
     pub(super) fn forget_region(&mut self, region_id: RegionId) {
         self.leaders.remove(&region_id);
-        self.sizes.remove(&region_id);
+        self.last.remove(&region_id);
     }
 
     /// How much a region holds; `None`: no leader has said.
     pub(super) fn size(&self, region_id: RegionId) -> Option<RegionSize> {
-        self.sizes.get(&region_id).copied()
+        self.last.get(&region_id).map(|last| last.size)
     }
 
     /// What is known of a region beside its descriptor.
@@ -171,11 +177,12 @@ impl Soft {
     }
 
     /// A row with what is known of its leader.
-    pub(super) fn route(&self, region: &Region) -> RegionRoute {
+    pub(super) fn route(&self, now: Now, region: &Region) -> RegionRoute {
         let leader = self.leader_of(region);
         RegionRoute {
             region: region.clone(),
             leader: leader.and_then(|leader| region.find_peer(leader.peer.id)),
+            stand_in: if leader.is_none() { self.stand_in(now, region) } else { None },
             down_peers: leader.map(|leader| leader.down_peers.clone()).unwrap_or_default(),
             pending_peers: leader.map(|leader| leader.pending_peers.clone()).unwrap_or_default(),
             size: self.size(region.id).unwrap_or_default(),
@@ -201,6 +208,15 @@ impl Soft {
     /// Every store has to report everything.
     pub(super) fn want_full_reports(&mut self) {
         self.stores.values_mut().for_each(|store| store.is_full_wanted = true);
+    }
+
+    /// Whom to ask of a region without a known leader: who led it last; where that store is silent, a voter on one that is
+    /// not.
+    fn stand_in(&self, now: Now, region: &Region) -> Option<Peer> {
+        let last = self.last.get(&region.id).and_then(|last| region.find_peer(last.leader.id));
+        let is_live = |peer: &Peer| self.is_live(now, peer.store_id);
+        let live_voter = || region.peers.iter().copied().find(|peer| may_lead(*peer) && is_live(peer));
+        last.filter(is_live).or_else(live_voter).or(last)
     }
 
     fn leader_of(&self, region: &Region) -> Option<&LeaderSoft> {

@@ -9,7 +9,7 @@ use crate::core::{
     api::{
         ChangeRequest, OperationState, PlacementAnswer, PlacementCall, RegionChange, RegionRoute, Timestamp,
     },
-    limits::GOAL_REPEAT_INTERVAL,
+    limits::{GOAL_REPEAT_INTERVAL, STORE_LIVE_WITHIN},
     operation::Goal,
     protocol::{LeaderReport, ReportAnswer, StoreReport},
     record::{StoreLoad, StoreState},
@@ -160,6 +160,16 @@ impl Bench {
         match self.call(group, PlacementCall::GetRegion { key: Bytes::from(key) }) {
             Ok(PlacementAnswer::Region(Some(route))) => {
                 (route.region, route.leader.map(|leader| leader.store_id))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Who is named for a region that nobody leads, and on which store.
+    fn stand_in(&mut self, group: &mut Group, key: &'static str) -> Option<StoreId> {
+        match self.call(group, PlacementCall::GetRegion { key: Bytes::from(key) }) {
+            Ok(PlacementAnswer::Region(Some(RegionRoute { leader: None, stand_in, .. }))) => {
+                stand_in.map(|peer| peer.store_id)
             }
             other => panic!("{other:?}"),
         }
@@ -559,6 +569,52 @@ fn a_late_report_changes_nothing() {
     let restarted = StoreRecord { incarnation: Incarnation(2), ..store.clone() };
     assert!(!bench.report(&mut group, &restarted, 1, &[first(2)]).unwrap().is_full_wanted);
     assert!(bench.report(&mut group, &store, 5, &[]).is_err(), "this one is over");
+}
+
+/// Some clients never ask again for a region that has no leader when they ask.
+#[test]
+fn who_led_a_region_last_is_named_while_nobody_does() {
+    let (mut bench, mut group, stores) = three_stores();
+    let [a, b, c] = stores.each_ref().map(|store| store.id);
+    let learner = Peer { role: PeerRole::Learner, ..voter(11, a.0) };
+    let peers = vec![learner, voter(12, b.0), voter(13, c.0)];
+    let grown = Region { epoch: Epoch { conf_version: 2, version: 1 }, peers, ..first(2) };
+    bench.report(&mut group, &stores[2], 2, std::slice::from_ref(&grown)).unwrap();
+    assert_eq!(bench.route(&mut group, "k"), (grown.clone(), Some(c)));
+    let leads_no_longer = |number| {
+        let leads_no_longer = vec![RegionId(2)];
+        let report =
+            StoreReport { record: stores[2].clone(), number, follows: number - 1, ..Default::default() };
+        Request::Report(Box::new(StoreReport { leads_no_longer, ..report }))
+    };
+    bench.send(c.0, leads_no_longer(3));
+    bench.settle(&mut group);
+    assert_eq!(bench.stand_in(&mut group, "k"), Some(c));
+    // It led last, but has gone silent, and another voter's store has not.
+    bench.pass(STORE_LIVE_WITHIN, &mut group);
+    assert_eq!(bench.stand_in(&mut group, "k"), Some(c), "all are silent");
+    bench.report(&mut group, &stores[1], 2, &[]).unwrap();
+    assert_eq!(bench.stand_in(&mut group, "k"), Some(b));
+    // It has no peer any more.
+    let peers = vec![learner, voter(12, b.0)];
+    let moved = Region { epoch: Epoch { conf_version: 3, version: 1 }, peers, ..first(2) };
+    let siblings = vec![moved.clone()];
+    let report =
+        StoreReport { record: stores[2].clone(), number: 4, follows: 3, siblings, ..Default::default() };
+    bench.send(c.0, Request::Report(Box::new(report)));
+    bench.settle(&mut group);
+    assert_eq!(bench.route(&mut group, "k"), (moved, None));
+    assert_eq!(bench.stand_in(&mut group, "k"), Some(b));
+    // A new host has heard nothing yet: whoever asks it knows as much. A learner is nobody to ask.
+    let mut next = Bench::new(1_000);
+    next.now = bench.now;
+    next.lead(&mut group);
+    assert_eq!(next.stand_in(&mut group, "k"), None);
+    next.report(&mut group, &stores[2], 5, &[]).unwrap();
+    next.report(&mut group, &stores[0], 1, &[]).unwrap();
+    assert_eq!(next.stand_in(&mut group, "k"), None, "no live store has a voter");
+    next.report(&mut group, &stores[1], 3, &[]).unwrap();
+    assert_eq!(next.stand_in(&mut group, "k"), Some(b));
 }
 
 #[test]
