@@ -9,7 +9,8 @@ use super::{
     state::{ElectionClock, Follower, Outbox, Persistence, Retry, RoleState},
 };
 use crate::{
-    InitialState, Options, Role, RoleChange, configurations::Configurations, log::Log, trace::Tracer,
+    InitialState, MessageBody, Options, Role, RoleChange, Stamp, configurations::Configurations, log::Log,
+    trace::Tracer,
 };
 
 impl RaftGroup {
@@ -69,5 +70,16 @@ impl RaftGroup {
         assert_eq!(self.log.last(), self.log.truncated());
         assert_eq!(self.role(), Role::Follower);
         self.become_leader(now);
+    }
+
+    /// Tells the first leader that a split names that this peer has begun: what came from it before that found nobody, and
+    /// it would send nothing again before its next heartbeat. It answers no message, so neither lease nor reads rest on it.
+    pub fn greet_at_birth(&mut self) {
+        let HardState { term, vote, .. } = self.hard_state;
+        let Some(leader) = vote.filter(|vote| term == Term::FIRST && *vote != self.options.id) else {
+            return;
+        };
+        let last_index = self.log.last().index;
+        self.reply(leader, MessageBody::HeartbeatResponse { stamp: Stamp::default(), last_index });
     }
 }

@@ -188,6 +188,8 @@ impl RaftWorker {
         let mut group = RaftGroup::new(options(&self.shared, me, region_id), initial, now.monotonic);
         if leads && hard_state.term == Term::FIRST && hard_state.vote == Some(me.id) {
             group.lead_at_birth(now.monotonic);
+        } else {
+            group.greet_at_birth();
         }
         tracing::info!(region = region_id.0, peer = me.id.0, leads, "peer is born");
         let start = PeerStart {

@@ -1,6 +1,6 @@
 //! Votes, pre-votes and the promises that forbid them.
 
-use raft::{MessageBody, Role};
+use raft::{Message, MessageBody, Role};
 use types::{Index, Instant, LogPosition, PeerId, Term};
 
 use super::{ELECTION, Solo, append, disk, entries, granted, heartbeat, options, vote_request};
@@ -310,6 +310,41 @@ fn a_split_names_a_leader_that_leads_at_once() {
     let stamp = solo.last_stamp();
     solo.accept(2, Index(2), stamp);
     assert_eq!(solo.group.commit_index(), Index(2));
+}
+
+/// What the leader sends before another peer is there finds nobody.
+#[test]
+fn who_begins_after_the_leaders_first_entry_gets_it_at_once() {
+    let born = |id| {
+        let mut first = disk(&[1, 2, 3], &[], 1);
+        first.hard_state.vote = Some(PeerId(1));
+        Solo::new(id, first)
+    };
+    let mut leader = born(1);
+    leader.group.lead_at_birth(leader.now);
+    let lost = leader.settle();
+    leader.wait(20);
+    assert!(leader.tick().is_empty(), "it waits for an answer");
+    let mut late = born(2);
+    late.group.greet_at_birth();
+    let greeting = late.settle().pop().expect("it says that it is there");
+    let sent = leader.step(2, 1, greeting.body);
+    let appends = |messages: &[Message]| {
+        let append = |message: &Message| match &message.body {
+            MessageBody::Append { prev, entries, .. } => (message.to.0, prev.index.0, entries.len()),
+            other => panic!("{other:?}"),
+        };
+        messages.iter().map(append).collect::<Vec<_>>()
+    };
+    assert_eq!((appends(&lost), appends(&sent)), (vec![(2, 1, 1), (3, 1, 1)], vec![(2, 1, 1)]));
+    // The leader has nobody to greet, and who has moved on to another term does not go back to this one.
+    let mut first = born(1);
+    first.group.greet_at_birth();
+    let mut moved = disk(&[1, 2, 3], &[], 1);
+    (moved.hard_state.term, moved.hard_state.vote) = (Term(2), Some(PeerId(3)));
+    let mut moved = Solo::new(2, moved);
+    moved.group.greet_at_birth();
+    assert!(first.settle().is_empty() && moved.settle().is_empty());
 }
 
 /// After a sleep nobody is late: not the leader's followers, not the followers' leader.
