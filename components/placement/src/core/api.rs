@@ -33,6 +33,14 @@ pub enum PlacementCall {
         /// The id.
         region_id: RegionId,
     },
+    /// A region by its id, as soon as it is known with a leader, at this epoch or a later one; what is known of it after
+    /// [`super::limits::REGION_AWAITED_MAX`]. [`PlacementAnswer::Region`].
+    AwaitRegion {
+        /// The id.
+        region_id: RegionId,
+        /// `None`: whatever it is.
+        epoch: Option<Epoch>,
+    },
     /// The regions that hold keys of a range, ascending and without a gap; [`PlacementAnswer::Regions`].
     ScanRegions {
         /// The keys.
@@ -109,7 +117,7 @@ pub enum PlacementAnswer {
     Cluster(ClusterPicture),
     /// To `Tso`: the last timestamp of the batch. Those before it have the same physical part.
     Timestamp(Timestamp),
-    /// To `GetRegion`, `GetPrevRegion` and `GetRegionById`.
+    /// To `GetRegion`, `GetPrevRegion`, `GetRegionById` and `AwaitRegion`.
     Region(Option<RegionRoute>),
     /// To `ScanRegions` and `BatchScanRegions`.
     Regions(Vec<RegionRoute>),
@@ -203,6 +211,11 @@ impl RegionRoute {
     #[must_use]
     pub fn leader_or_stand_in(&self) -> Option<Peer> {
         self.leader.or(self.stand_in)
+    }
+
+    /// Whether it is what somebody waits for who named this epoch.
+    pub(super) fn is_as_awaited(&self, epoch: Option<Epoch>) -> bool {
+        self.leader.is_some() && epoch.is_none_or(|epoch| self.region.epoch.covers(epoch))
     }
 }
 

@@ -34,9 +34,9 @@ pub const SPLIT_PARTS_MAX: u32 = 256;
 /// meanwhile that it goes on.
 pub const SPLIT_FIND_DEADLINE: Duration = Duration::from_secs(60);
 
-/// A region that nobody knows is looked for again for so long before it counts as none: it may be the child of a split that
-/// the host is just hearing of.
-pub const SPLIT_UNKNOWN_WAIT: Duration = Duration::from_millis(300);
+/// The host waits so long to hear of a region that somebody awaits: it may be the child of a split whose report is on its way.
+/// Below [`HOST_SILENT_AFTER`]: a host that waits is not silent.
+pub const REGION_AWAITED_MAX: Duration = Duration::from_millis(200);
 
 /// Splits that one store carries out at one time.
 pub const SPLITS_RUNNING_MAX: usize = 256;

@@ -85,6 +85,7 @@ impl Job {
             | PlacementCall::GetRegion { .. }
             | PlacementCall::GetPrevRegion { .. }
             | PlacementCall::GetRegionById { .. }
+            | PlacementCall::AwaitRegion { .. }
             | PlacementCall::GetStore { .. }
             | PlacementCall::GetAllStores { .. }
             | PlacementCall::AllocateIds { .. }
@@ -201,10 +202,11 @@ impl Agent {
         first_id
     }
 
-    /// Asks the host where a region is led that shall be split.
+    /// Asks the host where a region is led that shall be split. It may be the child of a split that the host is just hearing
+    /// of.
     pub(super) fn look_up_for_split(&mut self, now: Now, split: u64, region_id: RegionId) {
         let id = self.new_request_id();
-        let job = Job::One(PlacementCall::GetRegionById { region_id });
+        let job = Job::One(PlacementCall::AwaitRegion { region_id, epoch: None });
         self.calls.insert(now.monotonic, id, job, Asker::Split(split), now.monotonic + CALL_DEADLINE);
     }
 
@@ -223,6 +225,7 @@ impl Agent {
             self.leasing = None;
             if let Response::Answer(PlacementAnswer::Ids { first_id, count }) = response {
                 self.ids.refill(IdBlock::new(first_id, count));
+                self.splits.on_ids(now.monotonic);
             }
             return;
         }
@@ -356,7 +359,10 @@ impl Agent {
                 self.routes.remember(route.clone());
                 Ok(PlacementAnswer::Region(Some(routes::lay_over(route, locals.find(key)))))
             }
-            (PlacementCall::GetRegionById { region_id }, PlacementAnswer::Region(route)) => {
+            (
+                PlacementCall::GetRegionById { region_id } | PlacementCall::AwaitRegion { region_id, .. },
+                PlacementAnswer::Region(route),
+            ) => {
                 route.iter().for_each(|route| self.routes.remember(route.clone()));
                 let local = locals.find_by_id(*region_id);
                 Ok(PlacementAnswer::Region(routes::lay_over_id(route, local)))

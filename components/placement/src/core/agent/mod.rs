@@ -177,7 +177,8 @@ impl Agent {
         let answer = match &call {
             PlacementCall::ClusterInfo => Some(Ok(PlacementAnswer::Cluster(self.cluster()))),
             // Clients never see the placement group.
-            PlacementCall::GetRegionById { region_id: RegionId::PLACEMENT } => {
+            PlacementCall::GetRegionById { region_id: RegionId::PLACEMENT }
+            | PlacementCall::AwaitRegion { region_id: RegionId::PLACEMENT, .. } => {
                 Some(Ok(PlacementAnswer::Region(None)))
             }
             PlacementCall::AllocateIds { count } => self.take_ids(now, *count),
@@ -186,6 +187,7 @@ impl Agent {
             | PlacementCall::GetRegion { .. }
             | PlacementCall::GetPrevRegion { .. }
             | PlacementCall::GetRegionById { .. }
+            | PlacementCall::AwaitRegion { .. }
             | PlacementCall::ScanRegions { .. }
             | PlacementCall::GetStore { .. }
             | PlacementCall::GetAllStores { .. }
@@ -468,6 +470,11 @@ impl Agent {
             PlacementCall::GetRegionById { region_id } => {
                 self.routes.find_by_id(*region_id, locals).map(|route| PlacementAnswer::Region(Some(route)))
             }
+            PlacementCall::AwaitRegion { region_id, epoch } => self
+                .routes
+                .find_by_id(*region_id, locals)
+                .filter(|route| route.is_as_awaited(*epoch))
+                .map(|route| PlacementAnswer::Region(Some(route))),
             PlacementCall::ScanRegions { range, limit } => self
                 .routes
                 .scan(std::slice::from_ref(range), scan::limit_of(*limit), locals)

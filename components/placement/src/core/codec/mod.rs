@@ -56,6 +56,9 @@ pub fn decode_request(body: Bytes) -> Result<Request> {
             wire::get_region::By::Key(key) => PlacementCall::GetRegion { key },
             wire::get_region::By::PreviousToKey(key) => PlacementCall::GetPrevRegion { key },
             wire::get_region::By::Id(id) => PlacementCall::GetRegionById { region_id: RegionId(id) },
+            wire::get_region::By::Awaited(wire::AwaitRegion { region_id, epoch }) => {
+                PlacementCall::AwaitRegion { region_id: RegionId(region_id), epoch: epoch.map(Into::into) }
+            }
         },
         Wire::ScanRegions(scan) => PlacementCall::ScanRegions {
             range: scan.range.map(KeyRange::from).unwrap_or_default(),
@@ -166,6 +169,9 @@ fn call_to(call: PlacementCall) -> wire::request::Request {
         PlacementCall::GetRegion { key } => by(By::Key(key)),
         PlacementCall::GetPrevRegion { key } => by(By::PreviousToKey(key)),
         PlacementCall::GetRegionById { region_id } => by(By::Id(region_id.0)),
+        PlacementCall::AwaitRegion { region_id, epoch } => {
+            by(By::Awaited(wire::AwaitRegion { region_id: region_id.0, epoch: epoch.map(Into::into) }))
+        }
         PlacementCall::ScanRegions { range, limit } => {
             Wire::ScanRegions(wire::ScanRegions { range: Some(range.into()), limit })
         }

@@ -146,6 +146,11 @@ fn requests_come_back() {
         PlacementCall::GetRegion { key: Bytes::new() },
         PlacementCall::GetPrevRegion { key: key.clone() },
         PlacementCall::GetRegionById { region_id: RegionId(3) },
+        PlacementCall::AwaitRegion { region_id: RegionId(3), epoch: None },
+        PlacementCall::AwaitRegion {
+            region_id: RegionId(3),
+            epoch: Some(Epoch { conf_version: 1, version: 2 }),
+        },
         PlacementCall::ScanRegions { range: KeyRange::new(key, ""), limit: 5 },
         PlacementCall::GetStore { store_id: StoreId(1) },
         PlacementCall::GetAllStores { is_without_removed: true },

@@ -83,6 +83,10 @@ impl Serving {
                 self.waiting.cancels.push_back((caller, operation_id));
                 return Ok(Reply::Later);
             }
+            PlacementCall::AwaitRegion { region_id, epoch } => {
+                self.await_region(now, caller, region_id, epoch)?;
+                return Ok(Reply::Later);
+            }
             PlacementCall::GetPrevRegion { key } => {
                 return Ok(Reply::Now(Box::new(Response::Previous {
                     previous: self.directory.find_previous(&key).map(|region| soft.route(now, region)),
@@ -158,7 +162,7 @@ fn check_count(count: u64, count_max: u64, what: &str) -> Result<(), Error> {
     Err(Error::Invalid(format!("{count} {what} cannot be given at once: ask for 1 to {count_max}")))
 }
 
-fn check_room(waiting_count: usize) -> Result<(), Error> {
+pub(super) fn check_room(waiting_count: usize) -> Result<(), Error> {
     if waiting_count < HOST_WAITING_MAX {
         return Ok(());
     }

@@ -11,6 +11,7 @@
 //! timestamp bound, the directory, operations. A transaction that does not come back as committed makes the host read
 //! its rows anew, so its rows are never a guess. Leaders, loads and who was heard when are soft state, and survive that.
 
+mod awaited;
 mod calls;
 mod changes;
 mod operations;

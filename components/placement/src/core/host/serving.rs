@@ -9,6 +9,7 @@ use types::{Instant, KeyRange, Region, RegionId, StoreId, Term};
 
 use super::{
     Effect, HostConfig, Tag,
+    awaited::Awaited,
     scatter::Scatters,
     soft::Soft,
     transact::{Ending, InFlight, Part},
@@ -69,6 +70,7 @@ pub(super) struct Serving {
     pub(super) in_flight: Option<InFlight>,
     pub(super) waiting: Waiting,
     pub(super) scatters: Scatters,
+    pub(super) awaited: Vec<Awaited>,
     pub(super) timers: Timers,
 }
 
@@ -155,6 +157,7 @@ impl Serving {
             in_flight: None,
             waiting: Waiting::default(),
             scatters: Scatters::default(),
+            awaited: Vec::new(),
             timers: Timers {
                 schedule_at: now.monotonic,
                 schedule_not_before: now.monotonic,
@@ -189,6 +192,7 @@ impl Serving {
             self.repeat_goals(now, soft, effects);
         }
         self.propose(now, propose_tag, soft, effects);
+        self.answer_awaited(now, soft, effects);
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -196,7 +200,8 @@ impl Serving {
         self.settings?;
         // While a transaction is under way nothing is scheduled: its end is an event.
         let schedule_at = self.in_flight.is_none().then_some(self.timers.schedule_at);
-        schedule_at.into_iter().chain([self.timers.repeat_goals_at]).min()
+        let awaited_until = self.awaited.iter().map(|awaited| awaited.until);
+        schedule_at.into_iter().chain([self.timers.repeat_goals_at]).chain(awaited_until).min()
     }
 
     /// Whether the transaction under way has this tag.
@@ -232,6 +237,7 @@ impl Serving {
         callers.extend(self.waiting.settings.iter().map(|(caller, _)| *caller));
         callers.extend(self.waiting.cancels.iter().map(|(caller, _)| *caller));
         callers.extend(self.scatters.callers());
+        callers.extend(self.awaited.iter().map(|awaited| awaited.caller));
         callers.extend(
             self.in_flight.into_iter().flat_map(|in_flight| in_flight.parts).flat_map(Part::into_callers),
         );

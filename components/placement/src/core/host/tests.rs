@@ -165,6 +165,11 @@ impl Bench {
         }
     }
 
+    /// The answer to a request, if there is one by now.
+    pub(super) fn take(&mut self, request_id: u64) -> Option<Response> {
+        self.answers.remove(&request_id)
+    }
+
     /// Who is named for a region that nobody leads, and on which store.
     fn stand_in(&mut self, group: &mut Group, key: &'static str) -> Option<StoreId> {
         match self.call(group, PlacementCall::GetRegion { key: Bytes::from(key) }) {
@@ -249,7 +254,7 @@ pub(super) fn first(id: u64) -> Region {
     }
 }
 
-fn with(region: &Region, start_key: &'static str, end_key: &'static str, version: u64) -> Region {
+pub(super) fn with(region: &Region, start_key: &'static str, end_key: &'static str, version: u64) -> Region {
     let epoch = Epoch { version, ..region.epoch };
     Region { range: KeyRange::new(start_key, end_key), epoch, ..region.clone() }
 }

@@ -11,7 +11,10 @@
 
 mod keys;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use actor::Now;
 use bytes::Bytes;
@@ -25,7 +28,7 @@ use crate::core::{
     api::{Error, PlacementAnswer, Responder, Result, SplitAt, SplitRequest},
     limits::{
         CALL_DEADLINE, CALL_RESEND_AFTER, CALL_RETRY_AFTER, CALLS_WAITING_MAX, SPLIT_FIND_DEADLINE,
-        SPLIT_UNKNOWN_WAIT, SPLITS_ENDED_KEPT, SPLITS_RUNNING_MAX,
+        SPLITS_ENDED_KEPT, SPLITS_RUNNING_MAX,
     },
     protocol::{Caller, Request, Response},
 };
@@ -62,8 +65,6 @@ struct Asked {
     hops: u8,
     /// Whether the host is being asked where the region is led.
     is_looked_up: bool,
-    /// Until when a region that it does not know is looked for, once it has said so.
-    unknown_until: Option<Instant>,
     failure: Option<Error>,
 }
 
@@ -107,8 +108,19 @@ impl Splits {
         self.asked.contains_key(&request_id)
     }
 
+    /// There are ids: whatever waits for a name is named now.
+    pub(super) fn on_ids(&mut self, now: Instant) {
+        for asked in self.asked.values_mut().filter(|asked| asked.request.change_id == 0) {
+            asked.send_at = asked.send_at.min(now);
+        }
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let asked = self.asked.values().map(|asked| asked.send_at.min(asked.deadline));
+        // What is being looked up goes on with the answer, not with the time.
+        let asked = self.asked.values().map(|asked| match asked.is_looked_up {
+            true => asked.deadline,
+            false => asked.send_at.min(asked.deadline),
+        });
         let unproposed = self.running.values().filter(|running| !running.is_proposed());
         asked.chain(unproposed.map(|running| running.deadline)).min()
     }
@@ -169,7 +181,6 @@ impl Agent {
             hint: None,
             hops: 0,
             is_looked_up: false,
-            unknown_until: None,
             failure: None,
         };
         self.splits.asked.insert(id, asked);
@@ -192,12 +203,7 @@ impl Agent {
             }
             Ok(_) => {
                 let error = Error::RegionNotFound(asked.request.region_id);
-                let until = *asked.unknown_until.get_or_insert(now.monotonic + SPLIT_UNKNOWN_WAIT);
-                if until <= now.monotonic {
-                    self.finish_asked(id, Err(error));
-                } else {
-                    asked.failure = Some(error);
-                }
+                self.finish_asked(id, Err(error));
             }
             Err(error) => asked.failure = Some(error),
         }
@@ -210,7 +216,7 @@ impl Agent {
             Response::Failed(Error::NotLeader { hint, .. }) => {
                 asked.follow(now.monotonic, hint.filter(|hint| *hint != from));
             }
-            Response::Failed(error) => self.on_split_refused(now, id, error),
+            Response::Failed(error) => self.on_split_refused(now, id, from, error),
             Response::Answer(answer @ PlacementAnswer::Split { .. }) => self.finish_asked(id, Ok(answer)),
             Response::Answer(_) | Response::Previous { .. } | Response::Report(_) => {
                 asked.send_at = now.monotonic + CALL_RETRY_AFTER;
@@ -492,13 +498,13 @@ impl Agent {
                     asked.follow(now.monotonic, hint);
                 }
             }
-            (Waiter::Here(id), Err(error)) => self.on_split_refused(now, id, error),
+            (Waiter::Here(id), Err(error)) => self.on_split_refused(now, id, self.record.id, error),
             (Waiter::Here(id), Ok(answer)) => self.finish_asked(id, Ok(answer)),
         }
     }
 
     /// A leader's store has refused, or does not know.
-    fn on_split_refused(&mut self, now: Now, id: u64, error: Error) {
+    fn on_split_refused(&mut self, now: Now, id: u64, from: StoreId, error: Error) {
         let Some(asked) = self.splits.asked.get_mut(&id) else { return };
         match error {
             Error::Unavailable { .. } => {
@@ -513,11 +519,17 @@ impl Agent {
                 asked.send_at = now.monotonic + CALL_RESEND_AFTER;
                 asked.deadline = now.monotonic + CALL_DEADLINE;
             }
-            // The epoch that was found was an old one, and nothing has been done at it.
+            // The epoch that was found was an old one, and nothing has been done at it. Nothing is to be waited for where the
+            // leader names a newer one; a leader that has not applied yet what was found elsewhere needs a moment.
             Error::EpochNotMatch { current, .. } if !asked.is_epoch_asked && !asked.is_uncertain => {
-                asked.request.epoch = Some(current);
+                let is_newer =
+                    asked.request.epoch.is_none_or(|found| current.covers(found) && current != found);
+                if is_newer {
+                    asked.request.epoch = Some(current);
+                    asked.hint = Some(from);
+                }
                 asked.failure = Some(error);
-                asked.send_at = now.monotonic + CALL_RETRY_AFTER;
+                asked.send_at = now.monotonic + if is_newer { Duration::ZERO } else { CALL_RETRY_AFTER };
             }
             Error::EpochNotMatch { .. }
             | Error::NotLeader { .. }

@@ -200,7 +200,11 @@ fn an_epoch_that_was_only_found_gives_way_to_the_current_one() {
         (number, splits_of(sent).pop().expect("it is passed on").1)
     };
     let (number, id) = begin(&mut bench, wish(&["g"]));
-    bench.respond(3, id, stale(6));
+    // The leader has told which epoch it is: there is nothing to wait for.
+    let (to, _, again) = splits_of(bench.respond(3, id, stale(6))).pop().expect("it is tried again at once");
+    assert_eq!((to, again.epoch.map(|epoch| epoch.version)), (StoreId(3), Some(6)));
+    // It has not applied yet what it said itself, or it is another one: it needs a moment, and the epoch stays.
+    assert_eq!(splits_of(bench.respond(3, id, stale(5))), []);
     assert_eq!(bench.answer_of(number), None);
     let (to, lookup, _) = calls_of(bench.pass(CALL_RETRY_AFTER)).pop().expect("it is tried again");
     let (_, _, again) =
@@ -224,22 +228,11 @@ fn an_unknown_region_and_one_without_a_leader_are_told_as_such() {
     let mut bench = Bench::new();
     lease(&mut bench, 5_000);
     let number = bench.ask(PlacementCall::SplitRegion(wish(&["g"])));
-    let mut asked = calls_of(bench.round());
-    for _ in 0..=SPLIT_UNKNOWN_WAIT.as_millis() / CALL_RETRY_AFTER.as_millis() {
-        assert_eq!(bench.answer_of(number), None, "it may have come into being just now");
-        let (to, id, _) = asked.pop().expect("the host is asked again");
-        bench.respond(to.0, id, Response::Answer(PlacementAnswer::Region(None)));
-        asked = calls_of(bench.pass(CALL_RETRY_AFTER));
-    }
-    assert_eq!(bench.answer_of(number), Some(Err(Error::RegionNotFound(RegionId(2)))));
-
-    // One that the host has heard of meanwhile.
-    let number = bench.ask(PlacementCall::SplitRegion(wish(&["g"])));
-    let (to, id, _) = calls_of(bench.round()).pop().expect("the host is asked");
+    let (to, id, call) = calls_of(bench.round()).pop().expect("the host is asked");
+    // It may have come into being just now: the host answers when it has heard of it, or has waited long enough.
+    assert_eq!(call, PlacementCall::AwaitRegion { region_id: RegionId(2), epoch: None });
     bench.respond(to.0, id, Response::Answer(PlacementAnswer::Region(None)));
-    let (to, id, _) = calls_of(bench.pass(CALL_RETRY_AFTER)).pop().expect("the host is asked again");
-    assert_eq!(splits_of(bench.respond(to.0, id, found_at(3, 4))).len(), 1);
-    assert_eq!(bench.answer_of(number), None);
+    assert_eq!(bench.answer_of(number), Some(Err(Error::RegionNotFound(RegionId(2)))));
 
     let mut bench = Bench::new();
     lease(&mut bench, 5_000);
@@ -280,6 +273,20 @@ fn a_split_waits_for_its_ids() {
     }
     assert!(matches!(&starved.responded[..], [(_, Response::Failed(Error::Unavailable { .. }))]));
     assert!(starved.splits.is_empty());
+}
+
+#[test]
+fn a_wish_without_a_name_gets_one_with_the_ids() {
+    let mut bench = Bench::new();
+    bench.ask(PlacementCall::SplitRegion(wish(&["g"])));
+    let (to, id, call) = calls_of(bench.round()).pop().expect("ids are leased");
+    let PlacementCall::AllocateIds { count } = call else { panic!("{call:?}") };
+    let ids = PlacementAnswer::Ids { first_id: 9_000, count };
+    let (to, id, call) = calls_of(bench.respond(to.0, id, Response::Answer(ids))).pop().expect("it goes on");
+    assert_eq!(call, PlacementCall::AwaitRegion { region_id: RegionId(2), epoch: None });
+    // While the host is asked nothing else is to be done: the answer is the event.
+    assert!(bench.agent.deadline() > Some(bench.now.monotonic), "{:?}", bench.agent.deadline());
+    assert_eq!(splits_of(bench.respond(to.0, id, found_at(3, 4))).len(), 1);
 }
 
 #[test]
