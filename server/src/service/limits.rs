@@ -30,7 +30,7 @@ pub(super) const SPLIT_RETRIES: u64 = 5;
 /// It is tried again after this: an election takes about as long as a few of these.
 pub(super) const SPLIT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A `SplitRegions` is answered after this with what has been done.
+/// A `SplitRegions` is answered after this with what has been done, or sooner, if the client does not wait so long.
 pub(super) const SPLIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Regions of one `ScatterRegion`.

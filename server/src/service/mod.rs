@@ -10,6 +10,7 @@ mod keyspace;
 mod keyspace_codec;
 mod limits;
 mod meta_storage;
+mod patience;
 mod pd;
 mod pd_convert;
 mod region_error;

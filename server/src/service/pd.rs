@@ -13,9 +13,10 @@ use tonic::{Request, Response, Status, Streaming};
 use types::{KeyRange, Region, RegionId, StoreId};
 
 use super::{
-    limits::{QUERY_ROUNDS_MAX, REGION_QUERIES_MAX},
+    limits::{QUERY_ROUNDS_MAX, REGION_QUERIES_MAX, SCATTER_TIMEOUT, SPLIT_TIMEOUT},
+    patience::time_of,
     pd_convert::{header, member, operator, queried_region, refusal, region, region_response, stats, store},
-    scatter::{scatter, time_of},
+    scatter::scatter,
     split::divide,
     tikv::not_started,
 };
@@ -274,9 +275,11 @@ impl pd_server::Pd for Pd {
         &self,
         request: Request<pdpb::SplitRegionsRequest>,
     ) -> Result<Response<pdpb::SplitRegionsResponse>, Status> {
+        let time = time_of(request.metadata(), SPLIT_TIMEOUT);
         let request = request.into_inner();
         let running = self.running(request.header.as_ref())?;
-        let (finished_percentage, born) = divide(running, request.split_keys, request.retry_limit).await?;
+        let done = divide(running, request.split_keys, request.retry_limit, time).await;
+        let (finished_percentage, born) = done?;
         Ok(Response::new(pdpb::SplitRegionsResponse {
             header: Some(header(running.ident.cluster_id)),
             finished_percentage,
@@ -288,7 +291,7 @@ impl pd_server::Pd for Pd {
         &self,
         request: Request<pdpb::ScatterRegionRequest>,
     ) -> Result<Response<pdpb::ScatterRegionResponse>, Status> {
-        let time = time_of(request.metadata());
+        let time = time_of(request.metadata(), SCATTER_TIMEOUT);
         let request = request.into_inner();
         let running = self.running(request.header.as_ref())?;
         let cluster_id = running.ident.cluster_id;

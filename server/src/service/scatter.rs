@@ -4,11 +4,11 @@ use std::{collections::BTreeSet, time::Duration};
 
 use placement::{Error, PlacementAnswer, PlacementCall, ScatterRequest, limits::SCATTER_REGIONS_MAX};
 use tokio::time::{Instant, sleep_until, timeout_at};
-use tonic::{Status, metadata::MetadataMap};
+use tonic::Status;
 use types::RegionId;
 
 use super::{
-    limits::{SCATTER_PAUSE, SCATTER_PAUSE_MAX, SCATTER_REGIONS_ASKED_MAX, SCATTER_RETRIES, SCATTER_TIMEOUT},
+    limits::{SCATTER_PAUSE, SCATTER_PAUSE_MAX, SCATTER_REGIONS_ASKED_MAX, SCATTER_RETRIES},
     pd::{other_answer, status_of},
 };
 use crate::state::Running;
@@ -89,52 +89,4 @@ async fn ask(running: &Running, left: &BTreeSet<RegionId>, group: &str) -> Resul
         }
     }
     Ok(round)
-}
-
-/// How long a client waits for an answer to be of use to it: three quarters of the time that its request names.
-pub(super) fn time_of(metadata: &MetadataMap) -> Duration {
-    let named = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(timeout_from);
-    named.map_or(SCATTER_TIMEOUT, |time| SCATTER_TIMEOUT.min(time / 4 * 3))
-}
-
-/// The value of gRPC's header: up to eight digits and a unit.
-fn timeout_from(text: &str) -> Option<Duration> {
-    let (at, unit) = text.char_indices().next_back()?;
-    let digits = &text[..at];
-    let is_number = (1..=8).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let number = digits.parse().ok().filter(|_| is_number)?;
-    match unit {
-        'H' => Some(Duration::from_secs(number * 3_600)),
-        'M' => Some(Duration::from_secs(number * 60)),
-        'S' => Some(Duration::from_secs(number)),
-        'm' => Some(Duration::from_millis(number)),
-        'u' => Some(Duration::from_micros(number)),
-        'n' => Some(Duration::from_nanos(number)),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn time(text: &str) -> Duration {
-        let mut metadata = MetadataMap::new();
-        if let Ok(value) = text.parse() {
-            metadata.insert("grpc-timeout", value);
-        }
-        time_of(&metadata)
-    }
-
-    #[test]
-    fn a_client_is_answered_while_it_waits() {
-        assert_eq!(time_of(&MetadataMap::new()), SCATTER_TIMEOUT);
-        let cases = [("3S", 2_250), ("400m", 300), ("2999999u", 2_249), ("99999999n", 74), ("4M", 60_000)];
-        for (text, millis) in cases {
-            assert_eq!(time(text).as_millis(), millis, "{text}");
-        }
-        for nonsense in ["", "S", "3", "3X", "-3S", "+3S", "123456789S", "3.5S", "3ü"] {
-            assert_eq!(time(nonsense), SCATTER_TIMEOUT, "{nonsense}");
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! Splits, in the words of operators and of both public services.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -10,13 +10,13 @@ use placement::{
 };
 use proto::{errorpb, kvrpcpb};
 use store::Error as StoreError;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::Status;
-use types::{KeyRange, Region, RegionId, memcomparable};
+use types::{Epoch, KeyRange, Region, RegionId, memcomparable};
 
 use super::{
     gate::Gate,
-    limits::{SPLIT_PAUSE, SPLIT_REQUESTS_AT_ONCE, SPLIT_RETRIES, SPLIT_TIMEOUT},
+    limits::{SPLIT_PAUSE, SPLIT_REQUESTS_AT_ONCE, SPLIT_RETRIES},
     pd::{other_answer, status_of},
     region_error::Refusal,
 };
@@ -58,30 +58,71 @@ pub(super) async fn divide(
     running: &Running,
     keys: Vec<Bytes>,
     retry_limit: u64,
+    time: Duration,
 ) -> Result<(u64, Vec<RegionId>), Status> {
     check_boundaries(running.key_mode, &keys)?;
-    let deadline = Instant::now() + SPLIT_TIMEOUT;
+    let deadline = Instant::now() + time;
     let mut division = Division::new(keys);
     let mut retries_left = if retry_limit == 0 { SPLIT_RETRIES } else { retry_limit };
+    let mut awaited = BTreeMap::new();
     // What is done by then is told as what is done: the rest can be asked for again.
     while let Some(range) = next_range(&division)
         && let Ok(routes) = timeout_at(deadline, scan(running, range)).await
     {
         division.learn(routes?);
-        let failure = timeout_at(deadline, carry_out(running, &mut division)).await;
-        match failure {
-            Ok(None) | Err(_) => break,
-            Ok(Some(failure)) if retries_left == 0 => {
-                tracing::info!(%failure, "regions are not split as far as they were to be");
+        let failures = timeout_at(deadline, carry_out(running, &mut division)).await.unwrap_or_default();
+        let Some(failure) = failures.last() else { break };
+        if let Some(newer) = newer_epochs(&failures, &mut awaited) {
+            // They have been divided meanwhile, and the directory is just hearing of it.
+            if timeout_at(deadline, await_regions(running, newer)).await.is_err() {
                 break;
             }
-            Ok(Some(_)) => {
-                retries_left -= 1;
-                sleep(SPLIT_PAUSE).await;
-            }
+        } else if retries_left == 0 {
+            tracing::info!(%failure, "regions are not split as far as they were to be");
+            break;
+        } else {
+            retries_left -= 1;
+            sleep_until(deadline.min(Instant::now() + SPLIT_PAUSE)).await;
         }
     }
     Ok((division.finished_percent(), division.born().to_vec()))
+}
+
+/// The regions that had other epochs than the directory knew, with those epochs, if it was only this that failed and none of
+/// them has been awaited before: so each of them has gone on, and that is not for ever.
+fn newer_epochs(
+    failures: &[Error],
+    awaited: &mut BTreeMap<RegionId, Epoch>,
+) -> Option<Vec<(RegionId, Epoch)>> {
+    let epoch_of = |failure: &Error| match failure {
+        Error::EpochNotMatch { region_id, current } => Some((*region_id, *current)),
+        Error::NotLeader { .. }
+        | Error::Unavailable { .. }
+        | Error::Busy { .. }
+        | Error::Invalid(_)
+        | Error::StoreNotFound(_)
+        | Error::StoreRemoved(_)
+        | Error::RegionNotFound(_)
+        | Error::Changing { .. }
+        | Error::OperationNotFound(_) => None,
+    };
+    let newer: Vec<(RegionId, Epoch)> = failures.iter().map(epoch_of).collect::<Option<_>>()?;
+    let is_news = |(id, epoch): &(RegionId, Epoch)| {
+        awaited.get(id).is_none_or(|known| epoch.covers(*known) && epoch != known)
+    };
+    let are_all_news = newer.iter().all(is_news);
+    awaited.extend(newer.iter().copied());
+    are_all_news.then_some(newer)
+}
+
+/// Waits until the directory has regions at these epochs, as long as placement waits for them.
+async fn await_regions(running: &Running, regions: Vec<(RegionId, Epoch)>) {
+    for (region_id, epoch) in regions {
+        let call = PlacementCall::AwaitRegion { region_id, epoch: Some(epoch) };
+        if let Err(error) = running.ask(call).await {
+            tracing::debug!(region = %region_id, %error, "the directory does not tell of a region");
+        }
+    }
 }
 
 /// From the first key that is left to behind the last one.
@@ -109,26 +150,26 @@ async fn scan(running: &Running, range: KeyRange) -> Result<Vec<RegionRoute>, St
 }
 
 /// Splits, step by step, until nothing is left or something fails; then why.
-async fn carry_out(running: &Running, division: &mut Division) -> Option<Error> {
+async fn carry_out(running: &Running, division: &mut Division) -> Vec<Error> {
     loop {
         let requests = division.requests();
         if requests.is_empty() {
-            return None;
+            return Vec::new();
         }
         let asked = stream::iter(requests).map(|request| split(running, request));
         let mut answers = asked.buffer_unordered(SPLIT_REQUESTS_AT_ONCE);
-        let mut failure = None;
+        let mut failures = Vec::new();
         while let Some(answer) = answers.next().await {
             match answer {
                 Ok((_, regions)) => division.on_split(regions),
-                Err(SplitFailure::Refused(error)) => failure = Some(error),
+                Err(SplitFailure::Refused(error)) => failures.push(error),
                 Err(SplitFailure::Other(status)) => {
-                    failure = Some(Error::Unavailable { reason: status.message().to_owned() });
+                    failures.push(Error::Unavailable { reason: status.message().to_owned() });
                 }
             }
         }
-        if failure.is_some() {
-            return failure;
+        if !failures.is_empty() {
+            return failures;
         }
     }
 }

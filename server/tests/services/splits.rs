@@ -324,3 +324,36 @@ async fn many_keys_become_regions_on_three_stores_that_all_lead() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
+
+/// Two of three stores are gone, so nothing can be split; a client that waits two seconds is told so within them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn splits_are_answered_while_the_client_waits() {
+    let mut hosts = Host::cluster(3).await;
+    hosts.truncate(1);
+    let split_keys = vec!["m".into()];
+    let request = pdpb::SplitRegionsRequest { header: hosts[0].header(), split_keys, retry_limit: 0 };
+    let mut request = tonic::Request::new(request);
+    request.set_timeout(Duration::from_secs(2));
+    let done = hosts[0].pd().split_regions(request).await.expect("it is answered in time").into_inner();
+    assert_eq!((done.finished_percentage, done.regions_id.len()), (0, 0));
+}
+
+/// Each asks the directory anew, which hears of the last split only after whoever asked for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_split_behind_another_waits_for_no_clock() {
+    let hosts = Host::cluster(3).await;
+    let mut took = Vec::new();
+    for at in (0..60).rev() {
+        let split_keys = vec![format!("k{at:02}").into()];
+        let host = &hosts[at % 3];
+        let request = pdpb::SplitRegionsRequest { header: host.header(), split_keys, retry_limit: 0 };
+        let began = Instant::now();
+        let done = host.pd().split_regions(request).await.expect("answered").into_inner();
+        assert_eq!((done.finished_percentage, done.regions_id.len()), (100, 1));
+        took.push(began.elapsed());
+    }
+    took.sort_unstable();
+    // Of a machine that does something else meanwhile, some may take longer; a clock would hold up a tenth and more.
+    let slow = took.iter().filter(|took| **took >= Duration::from_millis(100)).count();
+    assert!(slow < 6, "{took:?}");
+}
