@@ -88,10 +88,13 @@ impl Host {
     pub(crate) async fn wait_until_serving(&self) {
         let began = Instant::now();
         loop {
-            let request =
-                pdpb::GetRegionRequest { header: self.header(), region_key: "".into(), need_buckets: false };
-            let answer = PdClient::new(self.channel.clone()).get_region(request).await;
-            if answer.is_ok_and(|answer| answer.into_inner().leader.is_some()) {
+            // Clients are told of a leader also while there is none; operators are not.
+            let mut admin = AdminClient::new(self.channel.clone());
+            let answer = admin.list_regions(admin::ListRegionsRequest::default()).await;
+            let is_led = |answer: admin::ListRegionsResponse| {
+                answer.regions.first().is_some_and(|view| view.leader_peer_id != 0)
+            };
+            if answer.is_ok_and(|answer| is_led(answer.into_inner())) {
                 return;
             }
             assert!(began.elapsed() < PATIENCE, "the store does not serve in time");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use proto::{errorpb, kvrpcpb as kv, metapb, tikvpb::tikv_client::TikvClient};
 use tests::{Cluster, Options, eventually};
 use tonic::{Code, transport::Channel};
@@ -18,7 +18,10 @@ pub(crate) async fn context(cluster: &Cluster) -> Result<kv::Context> {
         let region = answer.region.context("no region")?;
         context.region_id = region.id;
         context.region_epoch = region.region_epoch;
-        context.peer = Some(answer.leader.context("no leader")?);
+        let leader = answer.leader.context("no leader")?;
+        // Clients are told who led it last while nobody does.
+        ensure!(cluster.region(region.id).await?.1 == leader.store_id, "no leader");
+        context.peer = Some(leader);
         Ok(())
     })
     .await?;
