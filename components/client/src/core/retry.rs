@@ -57,16 +57,48 @@ pub(super) struct Budget {
     backoff_count: u32,
     /// Retries without delay since the last delay.
     immediate_count: u32,
+    /// When the first attempt failed.
+    failing_since: Option<Instant>,
+}
+
+impl RetryPolicy {
+    /// Whether its delays, one after the other, take longer than this.
+    fn outlasts(&self, time: Duration) -> bool {
+        let mut left = time;
+        (0..self.backoffs_max).any(|count| match left.checked_sub(self.delay(count)) {
+            Some(rest) => {
+                left = rest;
+                false
+            }
+            None => true,
+        })
+    }
+
+    /// The delay behind so many others.
+    fn delay(&self, count: u32) -> Duration {
+        self.backoff_min.saturating_mul(1 << count.min(30)).min(self.backoff_max)
+    }
 }
 
 impl Budget {
     /// Tries again without delay, unless that happened too often in a row.
     pub(super) fn immediately(&mut self, policy: &RetryPolicy, started: Instant, now: Instant) -> Next {
+        self.failing_since.get_or_insert(now);
         if self.immediate_count < IMMEDIATE_RETRIES_MAX {
             self.immediate_count += 1;
             return Next::Now;
         }
         self.after_delay(policy, started, now, Duration::ZERO)
+    }
+
+    /// Tries again without delay, for what is known by now was not when the last attempt was made. It counts for nothing
+    /// within the time that the delays take together, so that a region that goes on splitting does not use them up.
+    pub(super) fn after_progress(&mut self, policy: &RetryPolicy, started: Instant, now: Instant) -> Next {
+        let since = *self.failing_since.get_or_insert(now);
+        if policy.outlasts(now.since(since)) {
+            return Next::Now;
+        }
+        self.immediately(policy, started, now)
     }
 
     /// Tries again after the next delay, which lasts `delay_min` at least.
@@ -77,11 +109,11 @@ impl Budget {
         now: Instant,
         delay_min: Duration,
     ) -> Next {
+        self.failing_since.get_or_insert(now);
         if self.backoff_count >= policy.backoffs_max {
             return Next::GiveUp;
         }
-        let doubled = policy.backoff_min.saturating_mul(1 << self.backoff_count.min(30));
-        let at = now + doubled.min(policy.backoff_max).max(delay_min);
+        let at = now + policy.delay(self.backoff_count).max(delay_min);
         if at.since(started) > policy.operation_timeout {
             return Next::GiveUp;
         }
@@ -122,6 +154,21 @@ mod tests {
         assert_eq!(budget.immediately(&policy, now, now), Next::Now);
         assert_eq!(budget.immediately(&policy, now, now), Next::Now);
         assert_eq!(budget.immediately(&policy, now, now), Next::GiveUp);
+    }
+
+    #[test]
+    fn progress_counts_for_nothing_until_the_delays_would_be_over() {
+        let policy = RetryPolicy::default();
+        let started = Instant::from_millis(7);
+        let after = |millis| started + Duration::from_millis(millis);
+        let mut budget = Budget::default();
+        for millis in (0..1_510).step_by(10) {
+            assert_eq!(budget.after_progress(&policy, started, after(millis)), Next::Now);
+        }
+        assert_eq!(budget.backoff_count, 0, "no delay is used up");
+        let mut budget = Budget { failing_since: Some(started), ..Budget::default() };
+        let late: Vec<Next> = (0..3).map(|_| budget.after_progress(&policy, started, after(1_510))).collect();
+        assert_eq!(late, [Next::Now, Next::Now, Next::At(after(1_512))], "then it counts like anything else");
     }
 
     #[test]

@@ -19,6 +19,10 @@ use crate::{
 enum Verdict {
     /// Nothing was done: again at once.
     Now,
+    /// Nothing was done, and the store has told how the region is: again at once.
+    Learnt,
+    /// The same, and a newer region than ever before is known to hold the key: again at once, without counting it.
+    Newer,
     /// Nothing was done: again after a delay of this length at least.
     Later(Duration),
     /// It may have been done: again after a delay, where that is allowed.
@@ -45,7 +49,10 @@ impl Operation {
         match result {
             Ok(reply) => self.on_reply(cache, id, &target, reply),
             Err(error) => {
-                let verdict = judge(cache, &target, &error);
+                let mut verdict = judge(cache, &target, &error);
+                if verdict == Verdict::Learnt && part.has_newer_region(cache, &target) {
+                    verdict = Verdict::Newer;
+                }
                 part.note_refusal(&target, &error);
                 if matches!(error, CallError::Region(RegionError::Other(_))) {
                     // The protocol has no word for an answer that is too large: perhaps it was that.
@@ -85,6 +92,7 @@ impl Operation {
         } else {
             part.budget = super::Budget::default();
             part.refused.clear();
+            part.version_seen = 0;
             self.route_later(id);
         }
     }
@@ -100,7 +108,8 @@ impl Operation {
         let part = &mut self.parts[id.0];
         let (policy, started) = (&self.policy, self.started);
         let next = match verdict {
-            Verdict::Now => part.budget.immediately(policy, started, now),
+            Verdict::Now | Verdict::Learnt => part.budget.immediately(policy, started, now),
+            Verdict::Newer => part.budget.after_progress(policy, started, now),
             Verdict::Later(delay) => part.budget.after_delay(policy, started, now, delay),
             Verdict::Unknown => {
                 part.is_unknown = true;
@@ -185,7 +194,7 @@ fn learn_epoch(cache: &mut RegionCache, target: &Target, current: &[Region]) -> 
         // The first leader of a split's child is the proposer's peer, so it lives on the store that has just answered.
         cache.insert(region.clone(), region.find_peer_on(target.peer.store_id));
     }
-    Verdict::Now
+    Verdict::Learnt
 }
 
 impl From<CallError> for Cause {

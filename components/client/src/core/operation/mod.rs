@@ -124,6 +124,8 @@ struct Part {
     /// Peers that were asked in vain, oldest first: each voter is asked once before one is asked again. Placement goes on
     /// naming the last leader while it knows of no other; only another name is news.
     refused: Vec<PeerId>,
+    /// The highest version of a region that was known to hold its key, since it went on last.
+    version_seen: u64,
     /// Whether an attempt has left the client.
     is_sent: bool,
     /// Whether an attempt may have been applied.
@@ -327,6 +329,7 @@ impl Part {
             pairs_max: PAIRS_MAX,
             named: None,
             refused: Vec::new(),
+            version_seen: 0,
             is_sent: false,
             is_unknown: false,
         }
@@ -342,6 +345,15 @@ impl Part {
         let leader = route.leader.filter(|leader| is_news || is_unasked(leader));
         let voter = || voters().find(is_unasked).or_else(|| voters().next());
         leader.or_else(voter).or_else(|| route.region.peers.first().copied())
+    }
+
+    /// Whether the region that is known to hold the key now has a higher version than any before it. It cannot be so without
+    /// end: each time the region has been divided once more.
+    fn has_newer_region(&mut self, cache: &RegionCache, target: &Target) -> bool {
+        let seen = self.version_seen.max(target.route.region.epoch.version);
+        let found = cache.find(&self.work.position()).map_or(0, |route| route.region.epoch.version);
+        self.version_seen = seen.max(found);
+        found > seen
     }
 
     /// Notes what an error says of the peers that may lead.
