@@ -1,8 +1,13 @@
 """PyPI's `tikv-client`, unmodified, against real stores.
 
 Arguments: addresses of stores. It tries every raw call that it has, and writes until a line comes on standard input,
-with a line for each hundred writes; meanwhile the test moves and kills leaders. Then everything that was acknowledged must
-be there.
+with a line for each hundred writes; meanwhile the test splits regions, and moves and kills leaders. Then everything that was
+acknowledged must be there.
+
+It scans all the while as well. This client takes a region error for an answer without pairs, in scans alone, and does not forget
+the region that it asked for; so what it leaves out is read by key, which teaches it the regions, and then it scans again. What a
+scan does give must be right, in order and without repetition; what is read by key must be there; and once nothing changes any
+more, a scan behind such reads must be whole.
 """
 
 import asyncio
@@ -34,6 +39,50 @@ async def batches_and_scans(client):
     assert await client.scan_keys(start, end, 1) == []
 
 
+SPAN = {b"py/span-%04d" % at: b"value-%d" % at for at in range(1000)}
+
+
+async def scan_span(client):
+    """The keys that a scan leaves out."""
+    found = await client.scan(b"py/span-", b"py/span-~", 2000)
+    keys = [key for key, _ in found]
+    assert keys == sorted(set(keys)), "a scan repeats keys or is out of order"
+    assert all(SPAN.get(key) == value for key, value in found), "a scan gives what was not written"
+    assert await client.scan_keys(b"py/span-", b"py/span-0000", 10) == [], "nothing lies there"
+    return sorted(SPAN.keys() - set(keys))
+
+
+async def learn(client, missing):
+    """Reads by key, which goes to the regions as they are and is whole."""
+    assert dict(await client.batch_get(missing)) == {key: SPAN[key] for key in missing}
+
+
+async def scan_on(client, stopped):
+    whole = partial = failed = 0
+    while not stopped.is_set():
+        try:
+            missing = await scan_span(client)
+            if missing:
+                partial += 1
+                await learn(client, missing)
+            else:
+                whole += 1
+        except AssertionError:
+            raise
+        except Exception as error:
+            print(error, file=sys.stderr)
+            failed += 1
+        await asyncio.sleep(0.01)
+    for _ in range(100):
+        missing = await scan_span(client)
+        if not missing:
+            break
+        await learn(client, missing)
+    assert not missing, "nothing changes any more, and a scan is not whole"
+    assert whole, "no scan was whole"
+    print("end:", whole, "whole scans,", partial, "with keys left out,", failed, "failed")
+
+
 async def load(client):
     stopped = asyncio.Event()
     acknowledged, failed = [], 0
@@ -53,11 +102,14 @@ async def load(client):
                 print(error, file=sys.stderr)
                 failed += 1
 
+    await client.batch_put(SPAN)
     writers = [asyncio.create_task(write(writer)) for writer in range(4)]
+    scanner = asyncio.create_task(scan_on(client, stopped))
     line = await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
     assert line, "the test is gone"
     stopped.set()
     await asyncio.gather(*writers)
+    await scanner
     for at in range(0, len(acknowledged), 500):
         keys = acknowledged[at : at + 500]
         assert dict(await client.batch_get(keys)) == {key: key for key in keys}
