@@ -29,7 +29,7 @@ pub enum Response {
         /// The region before it, if there is one.
         previous: Option<RegionRoute>,
         /// The region that holds the key.
-        current: RegionRoute,
+        current: Box<RegionRoute>,
     },
     /// To a report; also sent without one, when there are goals.
     Report(Box<ReportAnswer>),

@@ -328,7 +328,7 @@ impl Agent {
             }
             Response::Failed(error) => return Progress::Reply(Err(error)),
             Response::Previous { previous, current } => {
-                return Progress::Reply(self.previous(job.call(), previous, current, locals));
+                return Progress::Reply(self.previous(job.call(), previous, *current, locals));
             }
             Response::Answer(answer) => answer,
             Response::Report(_) => return Progress::Retry(other_answer()),

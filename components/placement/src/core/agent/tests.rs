@@ -445,7 +445,7 @@ fn newer_descriptors_of_this_store_are_laid_over() {
     }
     let (number, sent) = bench.call(PlacementCall::GetPrevRegion { key: Bytes::from("x") });
     let (to, id, _) = sent.unwrap();
-    bench.respond(to.0, id, Response::Previous { previous: None, current: old });
+    bench.respond(to.0, id, Response::Previous { previous: None, current: Box::new(old) });
     match bench.answer_of(number) {
         Some(Ok(PlacementAnswer::Region(Some(route)))) => assert_eq!(route.region, region(2, "", "m", 2)),
         other => panic!("{other:?}"),

@@ -95,7 +95,7 @@ pub fn encode_response(response: Response) -> Bytes {
         Response::Report(answer) => Wire::StoreReport(report_answer_to(*answer)),
         Response::Previous { previous, current } => Wire::GetRegion(wire::GetRegionResponse {
             region: previous.map(route_to),
-            current: Some(route_to(current)),
+            current: Some(route_to(*current)),
         }),
         Response::Answer(answer) => answer_to(answer),
     };
@@ -112,7 +112,7 @@ pub fn decode_response(body: Bytes) -> Result<Response> {
         Wire::GetRegion(wire::GetRegionResponse { region, current: Some(current) }) => {
             return Ok(Response::Previous {
                 previous: region.map(route_from).transpose()?,
-                current: route_from(current)?,
+                current: Box::new(route_from(current)?),
             });
         }
         Wire::GetRegion(wire::GetRegionResponse { region, current: None }) => {

@@ -243,8 +243,8 @@ fn responses_come_back() {
         api::Error::Changing { region_id: RegionId(7), operation_id: 9, stage: "s".to_owned() },
     ];
     let previous = [
-        Response::Previous { previous: None, current: route(2) },
-        Response::Previous { previous: Some(route(2)), current: route(3) },
+        Response::Previous { previous: None, current: Box::new(route(2)) },
+        Response::Previous { previous: Some(route(2)), current: Box::new(route(3)) },
     ];
     let responses = answers
         .into_iter()

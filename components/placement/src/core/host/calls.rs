@@ -90,7 +90,7 @@ impl Serving {
             PlacementCall::GetPrevRegion { key } => {
                 return Ok(Reply::Now(Box::new(Response::Previous {
                     previous: self.directory.find_previous(&key).map(|region| soft.route(now, region)),
-                    current: soft.route(now, self.directory.find(&key)),
+                    current: Box::new(soft.route(now, self.directory.find(&key))),
                 })));
             }
             PlacementCall::ClusterInfo
