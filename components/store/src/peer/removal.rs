@@ -54,8 +54,9 @@ impl Peer {
         }
     }
 
+    /// When to ask whether this peer still belongs to the region. Who was removed knows; what its end waits for comes by mail.
     pub(super) fn question_due(&self) -> Instant {
-        self.contact_at + MEMBERSHIP_ASK_INTERVAL
+        if self.is_removed { Instant::MAX } else { self.contact_at + MEMBERSHIP_ASK_INTERVAL }
     }
 
     /// Asks in the next round, unless the last answer is hardly back yet.
@@ -70,7 +71,7 @@ impl Peer {
             // Nobody was expected to say anything until now.
             self.contact_at = now;
         }
-        if self.is_removed || now < self.question_due() {
+        if now < self.question_due() {
             return;
         }
         self.contact_at = now;

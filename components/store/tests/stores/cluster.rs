@@ -34,6 +34,9 @@ pub(crate) const LEDGER_BYTES: u64 = 1 << 20;
 
 const CLUSTER: ClusterId = ClusterId(77);
 
+/// Rounds of everybody at one moment: far more than any of these tests needs.
+const SETTLE_ROUNDS_MAX: usize = 10_000;
+
 type Frame = (StoreId, StoreId, Lane, Vec<StoreMessage>);
 /// Whether a message from one store to another is lost.
 type Loses = dyn FnMut(StoreId, StoreId, &StoreMessage) -> bool;
@@ -307,7 +310,7 @@ impl Cluster {
 
     /// Runs everything that is to be done now.
     pub(crate) fn settle(&mut self) {
-        loop {
+        for _ in 0..SETTLE_ROUNDS_MAX {
             let mut is_idle = !self.deliver();
             let now = self.clock.now();
             let stalled = self.stalled;
@@ -332,6 +335,7 @@ impl Cluster {
                 return;
             }
         }
+        panic!("somebody has work without end");
     }
 
     fn deliver(&mut self) -> bool {
@@ -427,6 +431,10 @@ impl Cluster {
         let running = self.stores.remove(&id).expect("the store runs");
         running.disk.crash(&mut |_| 0);
         running.disk.clone()
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.clock.monotonic()
     }
 
     /// When an actor of a store wants a round, without mail.

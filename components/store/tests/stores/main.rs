@@ -531,3 +531,39 @@ fn a_peer_is_destroyed_by_order_only_where_the_order_is_newer_and_lacks_it() {
     cluster.advance(Duration::from_secs(1));
     assert!(!cluster.has_remains(third));
 }
+
+/// What it waits for comes by mail: while it waits it wants no round.
+#[test]
+fn a_removed_peer_that_waits_for_its_last_split_or_snapshot_does_nothing_meanwhile() {
+    for has_split in [true, false] {
+        let mut cluster = Cluster::with_stores(3);
+        cluster.grow_to_three_voters();
+        let third = StoreId(1_002);
+        if has_split {
+            cluster.hang(third, "log-writer");
+            let split = cluster.split_at(FIRST, "m", 7);
+            assert_eq!(cluster.admin(FIRST, split), Ok(()));
+        } else {
+            cluster.cut(third);
+            for _ in 0..200 {
+                assert_eq!(cluster.put(FIRST, "a", "later"), Ok(Outcome::Done));
+            }
+            cluster.advance(Duration::from_secs(1));
+            cluster.hang(third, "log-writer");
+            cluster.heal(third);
+        }
+        cluster.advance(Duration::from_millis(500));
+        cluster.cut(third);
+        let mut region = (*cluster.region(FIRST)).clone();
+        region.epoch.conf_version += 1;
+        region.peers.retain(|peer| peer.store_id != third);
+        assert_eq!(cluster.try_admin(third, AdminAction::DestroyPeer(region)), Ok(()));
+        cluster.advance(Duration::from_secs(10));
+        assert!(cluster.has_remains(third), "it waits; for a split: {has_split}");
+        let wanted = cluster.deadline(third, "raft-0");
+        assert!(wanted.is_none_or(|wanted| wanted > cluster.now()), "it works on; for a split: {has_split}");
+        cluster.resume(third, "log-writer");
+        cluster.advance(Duration::from_secs(1));
+        assert!(!cluster.has_remains(third), "it has ended; after a split: {has_split}");
+    }
+}
