@@ -11,7 +11,7 @@ use types::{Epoch, PeerId, Region, RegionId, Split, SplitChild};
 use crate::{
     checks::Violation,
     clients::key,
-    world::{Alarm, AnswerBody, CallBody, CallId, HostId, Rng, World, network::Site},
+    world::{Alarm, AnswerBody, CallBody, CallId, HostId, Moment, Rng, World, network::Site},
 };
 
 /// A cluster has no more regions with keys than this.
@@ -26,6 +26,12 @@ const CHILDREN_AT_ONCE_MAX: usize = 24;
 /// How often it is looked at whether that division is done.
 const DIVISION_INTERVAL: Duration = Duration::from_millis(50);
 
+/// Splits of that division under way at once ...
+const DIVISIONS_RUNNING_MAX: usize = 4;
+
+/// ... unless nothing has been asked for so long: what is still open then was lost.
+const DIVISION_LOST_AFTER: Duration = Duration::from_millis(500);
+
 /// Peers of a region for which ids are taken: whoever has more is not divided.
 const PEERS_MAX: usize = 7;
 
@@ -35,6 +41,8 @@ pub(super) struct Splits {
     key_count: u64,
     /// How many regions the run is to begin with, until it has them.
     wanted: usize,
+    /// When a split was asked for last for their sake.
+    divided_at: Moment,
     allocating: BTreeMap<CallId, usize>,
     calls: BTreeMap<CallId, usize>,
     /// Every split that was ever asked for.
@@ -63,6 +71,7 @@ impl Splits {
             rng: Rng::new(seed, "splits"),
             key_count,
             wanted,
+            divided_at: Moment::ZERO,
             allocating: BTreeMap::new(),
             calls: BTreeMap::new(),
             asked: Vec::new(),
@@ -83,7 +92,10 @@ impl Splits {
             let leader = world.leader_of(*region_id).and_then(|(_, picture)| picture.region);
             leader.is_some_and(|region| region.peers.len() >= 3)
         });
-        if (is_grown || self.rng.happens(10)) && self.allocating.len() + self.calls.len() < 4 {
+        let has_room = self.allocating.len() + self.calls.len() < DIVISIONS_RUNNING_MAX
+            || world.now().since(self.divided_at) >= DIVISION_LOST_AFTER;
+        if (is_grown || self.rng.happens(10)) && has_room {
+            self.divided_at = world.now();
             let count = (self.wanted - regions.len()).min(CHILDREN_AT_ONCE_MAX);
             self.allocate(world, count);
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use engine::mem::MemDisk;
 use store::{Account, Unreachable};
 
 use super::{
@@ -83,6 +84,23 @@ impl World {
             host.disk.power_loss(&mut |bound| rng.below(bound));
             let down = down + self.rng.skewed(Duration::from_millis(1), Duration::from_millis(500));
             self.agenda.add(self.now + down, Event::Start(*id));
+        }
+    }
+
+    /// A machine loses its disk, and its process with it. From then on it has no store, until it is given one anew.
+    pub fn wipe(&mut self, id: HostId) {
+        self.note(format_args!("host {} loses its disk", id.0));
+        if self.hosts[id.0].process.is_some() {
+            self.counters.crashes += 1;
+            self.end_process(id);
+        }
+        let host = &mut self.hosts[id.0];
+        host.disk = MemDisk::new();
+        host.lost_generation = host.generation;
+        host.origin = None;
+        host.known_stores.clear();
+        if let Some(store) = host.store_id.take() {
+            self.host_of.remove(&store);
         }
     }
 

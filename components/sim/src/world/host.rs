@@ -31,6 +31,8 @@ pub(crate) struct Host {
     pub(crate) is_powered: bool,
     /// Counts processes.
     pub(crate) generation: u64,
+    /// Processes up to this one had another disk, which is lost.
+    pub(crate) lost_generation: u64,
     /// The pause that it is in.
     pub(crate) pause: Option<Pause>,
     pub(crate) pause_count: u64,
@@ -75,6 +77,7 @@ impl Host {
             process: None,
             is_powered: true,
             generation: 0,
+            lost_generation: 0,
             pause: None,
             pause_count: 0,
             open_calls: BTreeMap::new(),

@@ -133,7 +133,7 @@ impl World {
         (0..self.hosts.len()).map(HostId)
     }
 
-    /// Every store that has ever started, in order of id.
+    /// Every store that has started and has not lost its disk, in order of id.
     #[must_use]
     pub fn stores(&self) -> Vec<StoreId> {
         self.host_of.keys().copied().collect()
@@ -253,7 +253,9 @@ impl World {
     #[must_use]
     pub fn applicant(&self, host: HostId) -> StoreRecord {
         let record = process::record(address(host), StoreId(0), Incarnation(0));
-        StoreRecord { registration_nonce: host.0 as u64 + 1, ..record }
+        // Another one whenever the machine has lost its store.
+        let registration_nonce = (self.hosts[host.0].lost_generation << 32) + host.0 as u64 + 1;
+        StoreRecord { registration_nonce, ..record }
     }
 
     /// Lets the next thing happen; `None` if there is nothing left, or nothing before `end`.
@@ -335,7 +337,8 @@ impl World {
     fn frame(&mut self, id: HostId, generation: u64, from: StoreId, messages: Vec<StoreMessage>) {
         let host = &mut self.hosts[id.0];
         let is_ghost = host.generation != generation;
-        if is_ghost && !self.rng.happens(GHOST_PERMILLE) {
+        // A connection names the store that it leads to: none leads to another one.
+        if is_ghost && (generation <= host.lost_generation || !self.rng.happens(GHOST_PERMILLE)) {
             return;
         }
         if let Some(process) = &host.process {
