@@ -1,5 +1,7 @@
 //! A fourth, empty store joins many regions while clients write: it gets its share of peers, bytes and leaders, never has a
-//! region two peers on one store, and then nothing moves any more.
+//! region two peers on one store, and then nothing moves any more. And regions are scattered over all four.
+
+mod scatter;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,6 +43,7 @@ enum Question {
     Split,
     Settings,
     Operations,
+    Scatter,
     /// With what has to be written again if it was not.
     Write(Option<(RegionId, Pair)>),
 }
@@ -62,6 +65,8 @@ struct Cluster {
     /// Ids of operations that were seen, and whether one is running.
     operations: BTreeSet<u64>,
     is_running: bool,
+    /// Regions that shall be scattered and have not been said to be, or to be on their way.
+    unscattered: BTreeSet<RegionId>,
     /// Since when none has begun, and none was running.
     still_since: Moment,
     step_count: u64,
@@ -136,6 +141,7 @@ impl Cluster {
             refused_count: 0,
             operations: BTreeSet::new(),
             is_running: false,
+            unscattered: BTreeSet::new(),
             still_since: Moment::ZERO,
             step_count: 0,
         }
@@ -188,6 +194,11 @@ impl Cluster {
     fn ask(&mut self, host: HostId, body: CallBody, question: Question) {
         let call = self.world.call(WRITER, host, body);
         self.open.insert(call, question);
+    }
+
+    /// A store that answers.
+    fn door(&self) -> HostId {
+        self.world.hosts().find(|host| self.world.store(*host).is_some()).expect("somebody runs")
     }
 
     fn leader(&self, region_id: RegionId) -> Option<RegionPicture> {
@@ -301,7 +312,7 @@ impl Cluster {
     fn list_operations(&mut self) {
         self.world.alarm(self.world.now() + Duration::from_millis(200), Alarm::Operator(0));
         let body = CallBody::Placement(PlacementCall::ListOperations);
-        self.ask(HostId(0), body, Question::Operations);
+        self.ask(self.door(), body, Question::Operations);
     }
 
     /// Writes what waits, or a small value somewhere.
@@ -342,8 +353,11 @@ impl Cluster {
         let Some(question) = self.open.remove(&answered.id) else { return };
         match (question, answered.body) {
             (Question::Write(_), AnswerBody::Written(Ok(_))) => self.written_count += 1,
-            // The leader has just changed, or the peers have.
-            (Question::Write(waiting), AnswerBody::Written(Err(_))) => {
+            // The leader has just changed, or the peers have, or it is dead.
+            (
+                Question::Write(waiting),
+                AnswerBody::Written(Err(_)) | AnswerBody::Refused | AnswerBody::Broken,
+            ) => {
                 self.refused_count += 1;
                 self.backlog.extend(waiting);
             }
@@ -361,11 +375,23 @@ impl Cluster {
                     self.still_since = self.world.now();
                 }
             }
+            (Question::Scatter, AnswerBody::Placement(Ok(PlacementAnswer::Scattered { begun, missing }))) => {
+                assert_eq!(missing, [], "all are known");
+                begun.iter().for_each(|id| {
+                    self.unscattered.remove(id);
+                });
+            }
+            // It is asked again, and of somebody else.
+            (
+                Question::Operations | Question::Scatter,
+                AnswerBody::Placement(Err(_)) | AnswerBody::Refused | AnswerBody::Broken,
+            ) => {}
             (
                 Question::Join(_)
                 | Question::Split
                 | Question::Settings
                 | Question::Operations
+                | Question::Scatter
                 | Question::Write(_),
                 body,
             ) => {
