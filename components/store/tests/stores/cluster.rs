@@ -40,6 +40,8 @@ const SETTLE_ROUNDS_MAX: usize = 10_000;
 type Frame = (StoreId, StoreId, Lane, Vec<StoreMessage>);
 /// Whether a message from one store to another is lost.
 type Loses = dyn FnMut(StoreId, StoreId, &StoreMessage) -> bool;
+/// What becomes of messages on their way.
+type Alters = dyn FnMut(&mut StoreMessage);
 /// An answer that may not have come yet.
 pub(crate) type Pending<T> = Arc<Mutex<Option<Result<T>>>>;
 
@@ -55,6 +57,7 @@ pub(crate) struct Cluster {
     cut_links: BTreeSet<(StoreId, StoreId)>,
     /// Says which messages are lost.
     loses: Option<Box<Loses>>,
+    alters: Option<Box<Alters>>,
     stalled: Option<StoreId>,
     hanging: BTreeSet<(StoreId, &'static str)>,
     /// Whether nothing of what is delivered is kept: what is kept stays in its sender's ledger.
@@ -284,6 +287,7 @@ impl Cluster {
             cut: BTreeSet::new(),
             cut_links: BTreeSet::new(),
             loses: None,
+            alters: None,
             stalled: None,
             hanging: BTreeSet::new(),
             is_forgetful: false,
@@ -348,6 +352,9 @@ impl Cluster {
             if let Some(loses) = &mut self.loses {
                 messages.retain(|message| !loses(from, to, message));
             }
+            if let Some(alter) = &mut self.alters {
+                messages.iter_mut().for_each(alter);
+            }
             self.sent.extend(
                 messages.iter().filter(|_| !self.is_forgetful).map(|message| (lane, message.clone())),
             );
@@ -387,6 +394,13 @@ impl Cluster {
         self.stores[&id].log.disk_bytes()
     }
 
+    /// The index up to which the log of a region is truncated on a store.
+    pub(crate) fn truncated(&self, id: StoreId, region_id: RegionId) -> Index {
+        let states = self.stores[&id].log.raft_states().expect("memory does not fail");
+        let state = states.into_iter().find(|(known, _)| *known == region_id);
+        state.expect("the region lives here").1.truncated.index
+    }
+
     /// From now on a store's disk has this much space.
     pub(crate) fn set_free_bytes(&self, id: StoreId, bytes: u64) {
         self.stores[&id].disk.set_free_bytes(bytes);
@@ -419,6 +433,11 @@ impl Cluster {
     /// From now on.
     pub(crate) fn lose(&mut self, loses: impl FnMut(StoreId, StoreId, &StoreMessage) -> bool + 'static) {
         self.loses = Some(Box::new(loses));
+    }
+
+    /// From now on.
+    pub(crate) fn alter(&mut self, alters: impl FnMut(&mut StoreMessage) + 'static) {
+        self.alters = Some(Box::new(alters));
     }
 
     /// From now on.

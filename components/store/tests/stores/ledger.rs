@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use store::{Account, Error};
-use types::{Outcome, StoreId};
+use raft::MessageBody;
+use store::{Account, Error, StoreMessage};
+use types::{Index, Outcome, RegionId, StoreId};
 
 use super::{
-    FIRST,
+    CHILD, FIRST,
     cluster::{Cluster, LEDGER_BYTES, Pending},
 };
 
@@ -172,4 +173,93 @@ fn a_follower_whose_disk_hangs_refuses_entries_before_it_exceeds_its_limit() {
         "refused is not lost"
     );
     assert!(cluster.stores().iter().all(|store| cluster.ledger(*store).reserved_bytes() == 0));
+}
+
+/// What waits to be applied is held in memory, and counts: beyond its share clients are told to come back, and nothing that
+/// was let in is lost.
+#[test]
+fn a_full_apply_queue_refuses_writes_and_heals() {
+    let mut cluster = three_stores();
+    cluster.hang(FIRST, "apply-0");
+    let puts: Vec<_> = (0..400).map(|number| cluster.start_put(FIRST, "key", &value(number))).collect();
+    let refused = answers(&puts);
+    assert!(refused.len() > 100, "half a mebibyte holds no 300 of them: {}", refused.len());
+    for answer in &refused {
+        let Err(Error::Busy { retry_after, .. }) = answer else { panic!("{answer:?}") };
+        assert!(!retry_after.is_zero());
+    }
+    let ledger = cluster.ledger(FIRST);
+    let let_in_bytes = ((puts.len() - refused.len()) * value(0).len()) as u64;
+    assert!(ledger.account_bytes(Account::Entries) >= let_in_bytes, "they are committed, and wait");
+    assert!(ledger.reserved_bytes() <= LEDGER_BYTES / 2);
+    assert!(ledger.refusal_count(Account::Proposals) > 0);
+    let early = cluster.start_put(FIRST, "key", &value(400));
+    assert!(matches!(answers(&[early])[..], [Err(Error::Busy { .. })]), "as long as it is full");
+
+    cluster.resume(FIRST, "apply-0");
+    cluster.advance(Duration::from_millis(100));
+    let done = answers(&puts).iter().filter(|answer| **answer == Ok(Outcome::Done)).count();
+    assert_eq!(done, puts.len() - refused.len(), "whoever waited was served");
+    assert_eq!(cluster.put(FIRST, "key", "after"), Ok(Outcome::Done));
+    cluster.pass(Duration::from_secs(5));
+    for store in cluster.stores() {
+        assert_eq!(cluster.ledger(store).reserved_bytes(), 0, "store {store}");
+        assert_eq!(cluster.stored(store, "key").as_deref(), Some(b"after".as_slice()), "store {store}");
+    }
+}
+
+/// A follower that does not apply takes entries up to its share, and refuses more; the others go on.
+#[test]
+fn a_follower_whose_apply_queue_is_full_refuses_entries_and_heals() {
+    let mut cluster = three_stores();
+    cluster.hang(THIRD, "apply-0");
+    for number in 0..400 {
+        let put = cluster.put(FIRST, "key", &value(number).repeat(4));
+        assert_eq!(put, Ok(Outcome::Done), "two of three are a quorum");
+        assert!(cluster.ledger(THIRD).reserved_bytes() <= LEDGER_BYTES / 8 * 7);
+    }
+    let ledger = cluster.ledger(THIRD);
+    assert!(ledger.refusal_count(Account::Received) > 0, "more than three quarters of a mebibyte was sent");
+    assert!(ledger.reserved_bytes() >= LEDGER_BYTES / 2, "what it took waits to be applied");
+    cluster.resume(THIRD, "apply-0");
+    cluster.pass(Duration::from_secs(5));
+    assert_eq!(
+        cluster.stored(THIRD, "key").as_deref(),
+        Some(value(399).repeat(4).as_bytes()),
+        "refused is not lost"
+    );
+    assert!(cluster.stores().iter().all(|store| cluster.ledger(*store).reserved_bytes() == 0));
+}
+
+/// A leader keeps what a peer of one region lacks; it does not keep more of any other region for that.
+#[test]
+fn a_region_that_lags_holds_back_no_other_log() {
+    let mut cluster = three_stores();
+    let split = cluster.split_at(FIRST, "m", 7);
+    assert_eq!(cluster.admin(FIRST, split), Ok(()));
+    cluster.advance(Duration::from_secs(2));
+    let before = [RegionId::FIRST, CHILD].map(|region_id| cluster.truncated(FIRST, region_id));
+    cluster.lose(|_, to, message| {
+        let StoreMessage::Raft(envelope) = message else { return false };
+        to == THIRD
+            && envelope.region_id == RegionId::FIRST
+            && matches!(&envelope.message.body, MessageBody::Append { entries, .. } if !entries.is_empty())
+    });
+    // So many are kept for who lags; ten for everybody.
+    for number in 0..40 {
+        for (region_id, key) in [(RegionId::FIRST, "a"), (CHILD, "z")] {
+            assert_eq!(cluster.put_to(region_id, key, &value(number)), Ok(Outcome::Done));
+        }
+    }
+    cluster.advance(Duration::from_secs(3));
+    assert_eq!(cluster.stored(THIRD, "z").as_deref(), Some(value(39).as_bytes()));
+    assert_ne!(cluster.stored(THIRD, "a").as_deref(), Some(value(39).as_bytes()), "it lags");
+    let [lagging, other] = [RegionId::FIRST, CHILD].map(|region_id| cluster.truncated(FIRST, region_id));
+    assert!(lagging < Index(before[0].0 + 15), "{lagging:?} of {before:?}: its leader keeps what it lacks");
+    let picture = cluster.picture(FIRST, CHILD).expect("it lives there");
+    assert!(other >= Index(picture.last.index.0 - 20), "{other:?} of {:?}: the rest is gone", picture.last);
+    // It comes by the log.
+    cluster.lose(|_, _, message| matches!(message, StoreMessage::Snapshot(_)));
+    cluster.advance(Duration::from_secs(2));
+    assert_eq!(cluster.stored(THIRD, "a").as_deref(), Some(value(39).as_bytes()));
 }
