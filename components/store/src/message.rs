@@ -554,6 +554,8 @@ pub(crate) enum SnapshotMail {
         /// Its staged files.
         files: Vec<String>,
     },
+    /// Whether the disk is full: what comes needs space.
+    DiskFull(bool),
 }
 
 impl MembershipMessage {

@@ -132,6 +132,7 @@ impl Upkeep {
                 "free space of the data directory"
             );
             self.shared.router.broadcast_raft(|| RaftMail::DiskFull(is_full));
+            self.shared.router.snapshot.send(SnapshotMail::DiskFull(is_full));
         }
         if free < needed.saturating_add(SPACE_AMPLE_BYTES) {
             DISK_CHECK_INTERVAL_LOW

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! sender                         receiver
-//!   Header ───────────────────────▶ admission: not too many, nobody else's keys
+//!   Header ───────────────────────▶ admission: space, not too many, nobody else's keys
 //!   ◀──────────────── Ack(Continue 0)
 //!   Chunk 0 … window ─────────────▶ checksum, stage
 //!   ◀──────────────── Ack(Continue n)
@@ -39,6 +39,8 @@ pub(crate) struct SnapshotWorker {
     receiving: BTreeMap<(StoreId, u64), Receiving>,
     /// The last transfers that were begun from other stores, so that none is begun twice.
     begun: std::collections::VecDeque<(StoreId, u64)>,
+    /// No transfer is begun from another store.
+    is_disk_full: bool,
     /// How fast chunks may leave.
     rate: Rate,
     /// The transfer whose chunk left last.
@@ -56,6 +58,7 @@ impl SnapshotWorker {
             queued: std::collections::VecDeque::new(),
             receiving: BTreeMap::new(),
             begun: std::collections::VecDeque::new(),
+            is_disk_full: false,
             rate: Rate::new(SNAPSHOT_BYTES_PER_SECOND),
             last_served: 0,
             outbox: Outbox::default(),
@@ -74,6 +77,7 @@ impl SnapshotWorker {
             SnapshotMail::Chunk(from, chunk, _reservation) => self.on_chunk(now, from, chunk),
             SnapshotMail::Message(from, SnapshotMessage::Ack(ack)) => self.on_ack(now, from, ack),
             SnapshotMail::Finished { files } => self.delete_files(&files),
+            SnapshotMail::DiskFull(is_full) => self.is_disk_full = is_full,
         }
     }
 

@@ -58,10 +58,14 @@ impl SnapshotWorker {
         self.ack(from, id, SnapshotStatus::Continue { next_chunk: 0 });
     }
 
-    /// Before a byte is sent: is there a place, and does nobody else have these keys (D5)?
+    /// Before a byte is sent: is there space and a place, and does nobody else have these keys (D5)?
     fn admit(&mut self, header: &SnapshotHeader) -> Result<(), String> {
         if header.to.store_id != self.shared.ident.store_id {
             return Err(format!("this is store {}", self.shared.ident.store_id));
+        }
+        // What is left is for what this store has taken on already, like entries that are refused then.
+        if self.is_disk_full {
+            return Err("the disk is full".to_owned());
         }
         let region_id = header.region.id;
         if let Some(view) = self.shared.views.find(region_id) {

@@ -304,6 +304,28 @@ fn a_receiver_without_a_place_refuses_before_anything_is_read() {
     }
 }
 
+/// A store whose disk is full takes no snapshot: what is left of its space is for what it has taken on already.
+#[test]
+fn a_receiver_without_space_refuses_before_anything_is_read() {
+    let value = "v".repeat(2_048);
+    let mut cluster = without_the_third_for_long(&value);
+    cluster.set_free_bytes(THIRD, 0);
+    cluster.advance(Duration::from_secs(1));
+    let offers = listen(&mut cluster, |_, _| false);
+    cluster.heal(THIRD);
+    cluster.advance(Duration::from_secs(3));
+    assert_eq!(offers.borrow().chunk_count.get(&FIRST), None, "nothing was read for nothing");
+    let refusals = offers.borrow().refusals.get(&FIRST).cloned().unwrap_or_default();
+    assert!(!refusals.is_empty());
+    assert!(refusals.iter().all(|reason| reason == "the disk is full"), "{refusals:?}");
+    assert!(refusals.len() < 60, "{} times in three seconds", refusals.len());
+    assert_eq!(cluster.put(FIRST, "key-000", "later"), Ok(Outcome::Done));
+    cluster.set_free_bytes(THIRD, u64::MAX);
+    cluster.advance(Duration::from_secs(5));
+    assert_eq!(cluster.stored(THIRD, "key-299").as_deref(), Some(value.as_bytes()));
+    assert_eq!(cluster.stored(THIRD, "key-000").as_deref(), Some(b"later".as_slice()));
+}
+
 /// 256 MiB a second, whatever the receiver could take; and a burst of a twentieth of that.
 #[test]
 fn snapshots_leave_no_faster_than_their_rate() {
