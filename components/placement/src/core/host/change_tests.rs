@@ -530,6 +530,19 @@ fn only_peers_that_were_removed_end() {
     assert_eq!(ask(&mut cluster, LonelyPeer { region_id: RegionId(66), ..stranger }), [], "nothing is known");
     let group = LonelyPeer { region_id: RegionId::PLACEMENT, ..stranger };
     assert_eq!(ask(&mut cluster, group), [cluster.regions[0].clone()]);
+    // Who has nothing yet may be one that an operation has added, and of which the row has not heard.
+    let id =
+        cluster.change(2, RegionChange::MovePeer { from: region.peers[2].store_id, to: cluster.store(3) });
+    let goal = cluster.goal();
+    let new = goal.peers.iter().find(|peer| region.find_peer(peer.id).is_none()).expect("one is new").id;
+    let empty = LonelyPeer { peer_id: new, epoch: Epoch::default(), ..stranger };
+    assert_eq!(ask(&mut cluster, empty), [], "its region changes");
+    assert_eq!(ask(&mut cluster, stranger), std::slice::from_ref(&region), "this one had been there");
+    cluster.carry_out(&goal);
+    assert_eq!(cluster.operation(id.unwrap()).state, OperationState::Done);
+    assert_eq!(ask(&mut cluster, empty), [], "it is there");
+    let gone = LonelyPeer { peer_id: PeerId(998), ..empty };
+    assert_eq!(ask(&mut cluster, gone), [cluster.regions[1].clone()], "nobody adds this one any more");
 }
 
 #[test]

@@ -101,9 +101,13 @@ impl Serving {
     }
 
     /// The descriptor that shows that a peer was removed: it is newer than the peer's own, and does not name it. Whoever
-    /// has it applied has applied the removal.
+    /// has it applied has applied the removal. Of a peer that has nothing yet it shows that only where no operation may have
+    /// added it: the row hears of that later than the peer.
     fn find_removal(&self, lonely: &LonelyPeer, soft: &Soft) -> Option<Region> {
         let region = self.find_region(soft, lonely.region_id)?;
+        if lonely.epoch == Epoch::default() && self.operations.find_by_region(region.id).is_some() {
+            return None;
+        }
         let is_newer = region.epoch.conf_version > lonely.epoch.conf_version;
         (is_newer && region.find_peer(lonely.peer_id).is_none()).then(|| region.clone())
     }
