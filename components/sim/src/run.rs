@@ -167,9 +167,11 @@ fn draw_region_count(rng: &mut Rng) -> usize {
     if rng.happens(880) {
         return 1;
     }
-    // Each order of magnitude as likely as any other.
+    // Each order of magnitude as likely as any other, ...
     let at_most: usize = 1 << rng.between(2, 8);
-    (at_most / 2 + rng.place(at_most / 2)).min(REGIONS_MAX)
+    let count = at_most / 2 + rng.place(at_most / 2);
+    // ... and in some runs as many as there may be.
+    if rng.happens(250) { REGIONS_MAX } else { count.min(REGIONS_MAX) }
 }
 
 impl Run {

@@ -23,7 +23,7 @@ fn a_hundred_seeds_hold() {
             }
         }
     });
-    println!("         {}\ntotal    {totals}", Totals::HEADER);
+    println!("         {}\ntotal    {totals}\n{regions_most} regions at the most", Totals::HEADER);
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     assert!(totals.crashes > 0);
     assert!(totals.power_losses > 0);
@@ -34,7 +34,7 @@ fn a_hundred_seeds_hold() {
     assert!(totals.splits > 0);
     assert!(totals.repeats > 0);
     assert!(totals.regions > 400, "some runs begin with many regions");
-    assert!(regions_most > 50, "{regions_most}");
+    assert!(regions_most > 150, "some with as many as there may be: {regions_most}");
     assert_eq!(totals.by_kind.len(), 20, "every kind of fault: {:?}", totals.by_kind);
     assert!(totals.own_regions > 0);
     assert!(totals.returns > 0);
