@@ -11,6 +11,6 @@ mod clock;
 mod mailbox;
 pub mod pool;
 
-pub use actor::{Actor, Runnable, Worker};
+pub use actor::{Actor, Runnable, Worker, give_back};
 pub use clock::{Clock, Now};
 pub use mailbox::{ActorId, Mailbox, Scheduler};

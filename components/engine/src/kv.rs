@@ -14,6 +14,10 @@ pub struct KvBatch {
     ops: Vec<RawOp>,
 }
 
+/// Room for so many bytes and writes stays in every batch.
+const KEPT_BYTES: usize = 16 << 10;
+const KEPT_COUNT: usize = 256;
+
 #[derive(Clone, Copy, Debug)]
 struct RawOp {
     kind: RawKind,
@@ -193,10 +197,18 @@ impl KvBatch {
         self.buffer.len()
     }
 
-    /// Empties the batch and keeps its memory.
+    /// Empties the batch. It keeps its memory, unless it has come to hold four times what it was used for: what one burst
+    /// needed (ten thousand regions that begin together) does not stay for ever.
     pub fn clear(&mut self) {
+        let (used_bytes, used_count) = (self.buffer.len(), self.ops.len());
         self.buffer.clear();
         self.ops.clear();
+        if self.buffer.capacity() > KEPT_BYTES.max(4 * used_bytes) {
+            self.buffer.shrink_to(KEPT_BYTES.max(2 * used_bytes));
+        }
+        if self.ops.capacity() > KEPT_COUNT.max(4 * used_count) {
+            self.ops.shrink_to(KEPT_COUNT.max(2 * used_count));
+        }
     }
 
     fn view(&self, op: &RawOp) -> KvOp<'_> {
@@ -221,5 +233,26 @@ impl KvBatch {
         if let Some(op) = self.ops.pop() {
             self.buffer.truncate(op.start);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_gives_back_what_only_a_burst_needed() {
+        let mut batch = KvBatch::new();
+        let fill = |batch: &mut KvBatch, count: usize| {
+            (0..count).for_each(|_| batch.put(&[b"key"], &[&[0; 100]]));
+            batch.clear();
+            (batch.buffer.capacity(), batch.ops.capacity())
+        };
+        let burst = fill(&mut batch, 10_000);
+        assert!(burst.0 >= 1_030_000 && burst.1 >= 10_000, "{burst:?}");
+        assert_eq!(fill(&mut batch, 5_000), burst, "a steady load keeps its room");
+        let rest = fill(&mut batch, 10);
+        assert!((KEPT_BYTES..2 * KEPT_BYTES).contains(&rest.0), "{rest:?}");
+        assert!((KEPT_COUNT..2 * KEPT_COUNT).contains(&rest.1), "{rest:?}");
     }
 }

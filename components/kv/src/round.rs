@@ -73,7 +73,7 @@ impl Round {
         &mut self.batch
     }
 
-    /// Empties the round and keeps the batch's memory.
+    /// Empties the round; the batch keeps its memory as far as [`KvBatch::clear`] says.
     pub fn clear(&mut self) {
         self.batch.clear();
         self.overlay = Overlay::default();

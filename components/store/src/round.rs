@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use actor::{Now, Worker};
+use actor::{Now, Worker, give_back};
 use kv::keys;
 use raft::{InitialState, MessageBody, Options, RaftGroup};
 use telemetry::names;
@@ -445,9 +445,11 @@ impl RaftWorker {
     fn submit_applies(&mut self) {
         let router = &self.shared.router;
         let mut batches: Vec<Vec<_>> = router.apply.iter().map(|_| Vec::new()).collect();
+        let count = self.out.applies.len();
         for (region_id, mail) in self.out.applies.drain(..) {
             batches[router.apply_at(region_id)].push(mail);
         }
+        give_back(&mut self.out.applies, count);
         for (mailbox, batch) in router.apply.iter().zip(batches) {
             mailbox.send_all(batch);
         }
