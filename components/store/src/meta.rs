@@ -1,11 +1,13 @@
 //! Key → region, for the regions with a peer on this store: their applied descriptors never overlap.
 
 use std::{
-    collections::BTreeMap,
+    borrow::Borrow,
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
     ops::Bound::{Excluded, Included, Unbounded},
+    sync::Arc,
 };
 
-use bytes::Bytes;
 use parking_lot::RwLock;
 use types::{KeyRange, Region, RegionId};
 
@@ -18,19 +20,49 @@ pub(crate) struct Meta {
 #[derive(Default)]
 struct Ranges {
     /// By first key. No two overlap.
-    by_key: BTreeMap<Bytes, (KeyRange, RegionId)>,
-    /// The first key of each region.
-    start_keys: BTreeMap<RegionId, Bytes>,
+    by_key: BTreeSet<ByKey>,
+    /// The same by id.
+    by_id: BTreeMap<RegionId, Arc<Region>>,
     /// Keys that a region is about to get by a snapshot: few at any time.
     reserved: BTreeMap<RegionId, KeyRange>,
+}
+
+/// A descriptor in the order of first keys. It is the one that peer, view and applier have, not a copy: a region that
+/// sleeps should cost little.
+struct ByKey(Arc<Region>);
+
+impl Borrow<[u8]> for ByKey {
+    fn borrow(&self) -> &[u8] {
+        &self.0.range.start_key
+    }
+}
+
+impl PartialEq for ByKey {
+    fn eq(&self, other: &ByKey) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for ByKey {}
+
+impl PartialOrd for ByKey {
+    fn partial_cmp(&self, other: &ByKey) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ByKey {
+    fn cmp(&self, other: &ByKey) -> Ordering {
+        self.0.range.start_key.cmp(&other.0.range.start_key)
+    }
 }
 
 impl Meta {
     /// The region that covers `key`.
     pub(crate) fn find(&self, key: &[u8]) -> Option<RegionId> {
         let ranges = self.ranges.read();
-        let (_, (range, id)) = ranges.by_key.range::<[u8], _>((Unbounded, Included(key))).next_back()?;
-        range.contains_key(key).then_some(*id)
+        let ByKey(region) = ranges.by_key.range::<[u8], _>((Unbounded, Included(key))).next_back()?;
+        region.range.contains_key(key).then_some(region.id)
     }
 
     /// A region other than `except` whose keys overlap `range`.
@@ -40,7 +72,7 @@ impl Meta {
 
     /// Sets the keys of a region, replacing what it covered before. The placement group has no keys here. What the region
     /// has reserved stays reserved: a change that it applies before its snapshot is in place says nothing about that.
-    pub(crate) fn set(&self, region: &Region) {
+    pub(crate) fn set(&self, region: &Arc<Region>) {
         if region.id == RegionId::PLACEMENT {
             return;
         }
@@ -50,7 +82,7 @@ impl Meta {
     }
 
     /// Sets the keys of several regions at once: nobody sees a gap between a parent and its children.
-    pub(crate) fn set_all<'a>(&self, regions: impl Iterator<Item = &'a Region> + Clone) {
+    pub(crate) fn set_all<'a>(&self, regions: impl Iterator<Item = &'a Arc<Region>> + Clone) {
         let mut ranges = self.ranges.write();
         let with_keys = regions.filter(|region| region.id != RegionId::PLACEMENT);
         with_keys.clone().for_each(|region| ranges.remove(region.id));
@@ -95,25 +127,25 @@ impl Ranges {
         // ... and every other one that overlaps begins inside.
         let end = if range.end_key.is_empty() { Unbounded } else { Excluded(range.end_key.as_ref()) };
         let inside = self.by_key.range::<[u8], _>((Excluded(start_key), end));
-        let mut found = below.into_iter().chain(inside).map(|(_, found)| found);
-        let held = found.find(|(other, id)| *id != except && other.overlaps(range)).map(|(_, id)| *id);
+        let mut found = below.into_iter().chain(inside).map(|ByKey(region)| region);
+        let held =
+            found.find(|other| other.id != except && other.range.overlaps(range)).map(|other| other.id);
         let is_reserved = |(id, other): &(&RegionId, &KeyRange)| **id != except && other.overlaps(range);
         held.or_else(|| self.reserved.iter().find(is_reserved).map(|(id, _)| *id))
     }
 
     fn remove(&mut self, id: RegionId) {
-        if let Some(start_key) = self.start_keys.remove(&id) {
-            self.by_key.remove(&start_key);
+        if let Some(region) = self.by_id.remove(&id) {
+            self.by_key.remove::<[u8]>(&region.range.start_key);
         }
     }
 
-    fn insert(&mut self, region: &Region) {
+    fn insert(&mut self, region: &Arc<Region>) {
         if let Some(other) = self.find_overlap(&region.range, region.id) {
             panic!("regions {} and {other} both hold keys of {:?} on this store", region.id, region.range);
         }
-        let start_key = region.range.start_key.clone();
-        self.start_keys.insert(region.id, start_key.clone());
-        self.by_key.insert(start_key, (region.range.clone(), region.id));
+        self.by_id.insert(region.id, Arc::clone(region));
+        self.by_key.insert(ByKey(Arc::clone(region)));
     }
 }
 
@@ -123,13 +155,13 @@ mod tests {
 
     use super::*;
 
-    fn region(id: u64, start_key: &'static str, end_key: &'static str) -> Region {
-        Region {
+    fn region(id: u64, start_key: &'static str, end_key: &'static str) -> Arc<Region> {
+        Arc::new(Region {
             id: RegionId(id),
             range: KeyRange::new(start_key, end_key),
             epoch: Epoch::FIRST,
             peers: Vec::new(),
-        }
+        })
     }
 
     fn meta(regions: &[(u64, &'static str, &'static str)]) -> Meta {

@@ -25,21 +25,28 @@ use crate::{
     view::RegionView,
 };
 
-/// A region's state machine on this store.
+/// A region's state machine on this store. Most regions sleep, so what few of them need is in boxes (D7).
 pub(super) struct Applier {
-    pub(super) region_id: RegionId,
     pub(super) region: Arc<Region>,
-    /// The region's last split.
-    last_split: Option<SplitTrace>,
+    /// The name of the region's last split; what else is to be known of it is in the region's row.
+    last_split: Option<u64>,
     pub(super) state: ApplyState,
-    pub(super) sizing: Sizing,
+    /// Only once the region was to be counted.
+    pub(super) sizing: Option<Box<Sizing>>,
     pub(super) view: Arc<RegionView>,
     /// Whether the descriptor has changed since it was published.
     is_region_changed: bool,
+    /// Only while something waits.
+    waiting: Option<Box<Waiting>>,
+}
+
+/// What waits at an applier.
+#[derive(Default)]
+struct Waiting {
     /// A split that was reached, and what follows it; nothing is applied until it has taken effect.
     paused: Option<Vec<CommittedEntries>>,
     /// Reads that wait for an index, by it.
-    waiting: BTreeMap<Index, Vec<ConfirmedRead>>,
+    reads: BTreeMap<Index, Vec<ConfirmedRead>>,
 }
 
 /// What a round does once its batch is written.
@@ -83,19 +90,23 @@ impl Applier {
         let corrupt = |error: codec::Malformed| ApplyError::Corrupt(error.to_string());
         let row_of_region = row(&keys::region_state_key(region_id), "region")?;
         let (region, last_split) = codec::decode_region_row(&row_of_region).map_err(corrupt)?;
+        // One descriptor, where peer, view and directory have it already.
+        let known = view.region().filter(|known| **known == region);
         let state = codec::decode_apply_state(&row(&keys::apply_state_key(region_id), "apply state")?)
             .map_err(corrupt)?;
         Ok(Applier {
-            region_id,
-            region: Arc::new(region),
-            last_split,
-            sizing: Sizing::since(state.position),
+            region: known.unwrap_or_else(|| Arc::new(region)),
+            last_split: last_split.map(|split| split.change_id),
+            sizing: None,
             state,
             view,
             is_region_changed: true,
-            paused: None,
-            waiting: BTreeMap::new(),
+            waiting: None,
         })
+    }
+
+    pub(super) fn region_id(&self) -> RegionId {
+        self.region.id
     }
 
     pub(super) fn position(&self) -> LogPosition {
@@ -110,17 +121,17 @@ impl Applier {
         round: &mut kv::Round,
         effects: &mut Effects,
     ) -> std::result::Result<(), ApplyError> {
-        if let Some(paused) = &mut self.paused {
+        if let Some(paused) = self.waiting.as_mut().and_then(|waiting| waiting.paused.as_mut()) {
             paused.push(committed);
             return Ok(());
         }
-        let region_id = self.region_id;
+        let region_id = self.region_id();
         let mut proposals = committed.proposals.into_iter().peekable();
         let mut entries = committed.entries.into_iter();
         while let Some(entry) = entries.next() {
             effects.entry_count += 1;
             let expected = self.state.position.index.next();
-            assert_eq!(entry.index, expected, "region {} applies its log without gaps", self.region_id);
+            assert_eq!(entry.index, expected, "region {region_id} applies its log without gaps");
             let proposal = proposals.next_if(|proposal| proposal.index == entry.index);
             let linked = self.state.position.chain.link(entry.index, entry.term, entry.kind, &entry.payload);
             if linked != entry.chain {
@@ -136,18 +147,18 @@ impl Applier {
                     entries: entries.collect(),
                     proposals: proposals.collect(),
                 };
-                self.paused = Some(vec![rest]);
+                self.waiting.get_or_insert_default().paused = Some(vec![rest]);
                 return Ok(());
             }
             self.state.position = entry.position();
             match entry.kind {
                 // A split that was refused.
                 EntryKind::Empty | EntryKind::Region => {}
-                EntryKind::Configuration => self.apply_configuration(&entry, round)?,
+                EntryKind::Configuration => self.apply_configuration(&entry, engine, round)?,
                 EntryKind::Command => self.apply_command(entry, proposal, engine, round, effects)?,
             }
         }
-        effects.dirty.insert(self.region_id);
+        effects.dirty.insert(region_id);
         Ok(())
     }
 
@@ -176,7 +187,7 @@ impl Applier {
         let mut responders = responders.drain(..);
         for request in command.requests {
             let scope = Scope {
-                region_id: self.region_id,
+                region_id: self.region_id(),
                 range: &self.region.range,
                 term,
                 clock: self.state.region_clock,
@@ -184,7 +195,7 @@ impl Applier {
             let before = self.state.size.begin(round.batch());
             let result = kv::command::apply(&request.command, &scope, engine, round);
             self.state.size.note(&request.command, before, round.batch());
-            let result = self.to_answer(result)?;
+            let result = self.to_answer(result, engine, round)?;
             if let Some(responder) = responders.next() {
                 effects.answers.push((responder, result));
             }
@@ -193,26 +204,54 @@ impl Applier {
     }
 
     /// A deterministic refusal is an answer; anything else ends the region here.
-    fn to_answer(&self, result: kv::Result<Outcome>) -> kv::Result<Result<Outcome>> {
+    fn to_answer(
+        &self,
+        result: kv::Result<Outcome>,
+        engine: &dyn KvEngine,
+        round: &mut kv::Round,
+    ) -> std::result::Result<Result<Outcome>, ApplyError> {
         match result {
             Ok(outcome) => Ok(Ok(outcome)),
             // Its keys were the region's when it was proposed.
-            Err(kv::Error::NotInRegion { .. }) => Ok(Err(Error::EpochNotMatch { current: self.siblings() })),
+            Err(kv::Error::NotInRegion { .. }) => {
+                Ok(Err(Error::EpochNotMatch { current: self.siblings(engine, round)? }))
+            }
             Err(error) if error.is_deterministic() => Ok(Err(from_kv(error, &self.region))),
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 
     /// The region, and those that its last split made.
-    fn siblings(&self) -> Vec<Region> {
-        let split = self.last_split.iter().flat_map(|split| &split.regions);
-        let children = split.filter(|region| region.id != self.region_id);
-        std::iter::once(&*self.region).chain(children).cloned().collect()
+    fn siblings(
+        &self,
+        engine: &dyn KvEngine,
+        round: &mut kv::Round,
+    ) -> std::result::Result<Vec<Region>, ApplyError> {
+        let split = self.read_last_split(engine, round)?;
+        let children = split.into_iter().flat_map(|split| split.regions);
+        let children = children.filter(|region| region.id != self.region_id());
+        Ok(std::iter::once(Region::clone(&self.region)).chain(children).collect())
+    }
+
+    /// The region's last split, by its row.
+    fn read_last_split(
+        &self,
+        engine: &dyn KvEngine,
+        round: &mut kv::Round,
+    ) -> std::result::Result<Option<SplitTrace>, ApplyError> {
+        if self.last_split.is_none() {
+            return Ok(None);
+        }
+        let row = round.get(engine, &keys::region_state_key(self.region_id()))?.unwrap_or_default();
+        let decoded = codec::decode_region_row(&row);
+        let (_, last_split) = decoded.map_err(|error| ApplyError::Corrupt(error.to_string()))?;
+        Ok(last_split)
     }
 
     fn apply_configuration(
         &mut self,
         entry: &Entry,
+        engine: &dyn KvEngine,
         round: &mut kv::Round,
     ) -> std::result::Result<(), ApplyError> {
         let change = ConfigurationChange::decode(&entry.payload)
@@ -220,10 +259,12 @@ impl Applier {
         let mut region = (*self.region).clone();
         region.peers = change.peers;
         region.epoch.conf_version += 1;
-        tracing::info!(region = self.region_id.0, epoch = ?region.epoch, peers = ?region.peers, "peers changed");
+        tracing::info!(region = region.id.0, epoch = ?region.epoch, peers = ?region.peers, "peers changed");
+        let last_split = self.read_last_split(engine, round)?;
+        let row = codec::encode_region(&region, last_split.as_ref());
+        round.batch_mut().put(&[&keys::region_state_key(region.id)], &[&row]);
         self.region = Arc::new(region);
         self.is_region_changed = true;
-        self.write_region(round);
         Ok(())
     }
 
@@ -234,7 +275,7 @@ impl Applier {
         let split = codec::decode_split(payload)
             .map_err(|error| ApplyError::Corrupt(format!("entry {}: {error}", entry.index)))?;
         if let Err(error) = split::check(&split, &self.region) {
-            tracing::info!(region = self.region_id.0, %error, "a split does not happen");
+            tracing::info!(region = self.region_id().0, %error, "a split does not happen");
             return Ok(None);
         }
         let (region, children) = split::divide(&split, &self.region);
@@ -253,17 +294,19 @@ impl Applier {
         &mut self,
         region: Region,
         position: LogPosition,
-        trace: SplitTrace,
+        change_id: u64,
     ) -> Vec<CommittedEntries> {
         self.region = Arc::new(region);
-        self.last_split = Some(trace);
+        self.last_split = Some(change_id);
         self.state.position = position;
         self.is_region_changed = true;
-        self.paused.take().unwrap_or_default()
+        let paused = self.waiting.as_mut().and_then(|waiting| waiting.paused.take());
+        self.drop_empty();
+        paused.unwrap_or_default()
     }
 
-    pub(super) fn last_split_id(&self) -> Option<u64> {
-        self.last_split.as_ref().map(|split| split.change_id)
+    pub(super) fn last_split(&self) -> Option<u64> {
+        self.last_split
     }
 
     /// A snapshot that is in place held this much.
@@ -272,16 +315,11 @@ impl Applier {
     }
 
     pub(super) fn is_paused(&self) -> bool {
-        self.paused.is_some()
-    }
-
-    pub(super) fn write_region(&self, round: &mut kv::Round) {
-        let key = keys::region_state_key(self.region_id);
-        round.batch_mut().put(&[&key], &[&codec::encode_region(&self.region, self.last_split.as_ref())]);
+        self.waiting.as_ref().is_some_and(|waiting| waiting.paused.is_some())
     }
 
     pub(super) fn write_state(&self, round: &mut kv::Round) {
-        let key = keys::apply_state_key(self.region_id);
+        let key = keys::apply_state_key(self.region_id());
         round.batch_mut().put(&[&key], &[&codec::encode_apply_state(&self.state)]);
     }
 
@@ -303,27 +341,40 @@ impl Applier {
 
     /// Lets a read go on at once, or when the region has applied `index`.
     pub(super) fn wait(&mut self, index: Index, read: ConfirmedRead, effects: &mut Effects) {
-        if index <= self.state.position.index && !effects.dirty.contains(&self.region_id) {
-            effects.reads.push((self.region_id, read));
+        if index <= self.state.position.index && !effects.dirty.contains(&self.region_id()) {
+            effects.reads.push((self.region_id(), read));
         } else {
             // Looked at when the next batch of this region is written.
-            self.waiting.entry(index).or_default().push(read);
+            self.waiting.get_or_insert_default().reads.entry(index).or_default().push(read);
         }
     }
 
     /// Takes the reads that wait, to be given to the applier behind a snapshot.
     pub(super) fn take_waiting(&mut self) -> BTreeMap<Index, Vec<ConfirmedRead>> {
-        std::mem::take(&mut self.waiting)
+        let reads = self.waiting.as_mut().map(|waiting| std::mem::take(&mut waiting.reads));
+        self.drop_empty();
+        reads.unwrap_or_default()
     }
 
-    pub(super) fn set_waiting(&mut self, waiting: BTreeMap<Index, Vec<ConfirmedRead>>) {
-        self.waiting = waiting;
+    pub(super) fn set_waiting(&mut self, reads: BTreeMap<Index, Vec<ConfirmedRead>>) {
+        if !reads.is_empty() {
+            self.waiting.get_or_insert_default().reads = reads;
+        }
     }
 
     /// The reads whose index has been applied.
     pub(super) fn take_ready_reads(&mut self) -> impl Iterator<Item = ConfirmedRead> + use<> {
-        let later = self.waiting.split_off(&self.state.position.index.next());
-        std::mem::replace(&mut self.waiting, later).into_values().flatten()
+        let next_index = self.state.position.index.next();
+        let ready = self.waiting.as_mut().map(|waiting| {
+            let later = waiting.reads.split_off(&next_index);
+            std::mem::replace(&mut waiting.reads, later)
+        });
+        self.drop_empty();
+        ready.into_iter().flat_map(BTreeMap::into_values).flatten()
+    }
+
+    fn drop_empty(&mut self) {
+        self.waiting.take_if(|waiting| waiting.paused.is_none() && waiting.reads.is_empty());
     }
 }
 

@@ -65,9 +65,10 @@ impl ApplyWorker {
             index = position.index.0,
             "region is split"
         );
-        let trace = split_trace(region, *change_id, children);
-        let (regions, parts) = (trace.regions.clone(), applier.divide_size(&trace.regions, *position));
-        let waiting = applier.finish_split(region.clone(), *position, trace);
+        let regions = split_trace(region, *change_id, children).regions;
+        let parts = applier.divide_size(&regions, *position);
+        let waiting = applier.finish_split(region.clone(), *position, *change_id);
+        let divided = Arc::clone(&applier.region);
         self.effects.dirty.insert(parent);
         self.write_sizes_of_children(&births, &regions, &parts, *region_clock);
         let sizes: BTreeMap<_, _> =
@@ -87,7 +88,7 @@ impl ApplyWorker {
                 }),
             );
         }
-        let regions = std::iter::once(region).chain(births.iter().map(|birth| &**birth.region()));
+        let regions = std::iter::once(&divided).chain(births.iter().map(Birth::region));
         self.shared.meta.set_all(regions);
         // The parent is published before its children can be heard of.
         self.commit();

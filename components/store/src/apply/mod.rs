@@ -134,7 +134,7 @@ impl ApplyWorker {
             if applier.begin_counting(self.now, &self.shared.config) {
                 self.shared.router.sizer.send(SizeMail::Measure(region_id));
             }
-            let last_split = applier.last_split_id();
+            let last_split = applier.last_split();
             let notice = AppliedNotice { region_id, position: applier.position(), region, last_split };
             notices[self.shared.router.raft_at(region_id)].push(notice);
             self.effects.reads.extend(applier.take_ready_reads().map(|read| (region_id, read)));

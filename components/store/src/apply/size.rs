@@ -27,22 +27,22 @@ pub(super) struct Sizing {
 }
 
 impl Sizing {
-    pub(super) fn since(position: LogPosition) -> Sizing {
+    fn since(position: LogPosition) -> Sizing {
         Sizing { since: position.index, ..Sizing::default() }
     }
 
     /// What the parts of a region hold that is divided: exact to what was written since it was counted, if it is divided
     /// where that said; else equal shares.
     fn sizes_of_parts(&self, size: &SizeEstimate, regions: &[Region]) -> Vec<SizeEstimate> {
-        let count = regions.len() as u64;
         let mut before = Vec::new();
         for region in regions.iter().skip(1) {
             match self.cuts.iter().find(|cut| cut.key == region.range.start_key) {
                 Some(cut) => before.push(cut.before),
-                None => return vec![size.share(count); regions.len()],
+                None => return equal_parts(size, regions),
             }
         }
-        let since = SizeEstimate { measured: RegionSize::default(), is_rough: false, ..*size }.share(count);
+        let since = SizeEstimate { measured: RegionSize::default(), is_rough: false, ..*size };
+        let since = since.share(regions.len() as u64);
         let starts = std::iter::once(RegionSize::default()).chain(before.iter().copied());
         let ends = before.iter().copied().chain([self.total]);
         let parts = starts.zip(ends).map(|(start, end)| SizeEstimate {
@@ -58,6 +58,10 @@ impl Sizing {
     }
 }
 
+fn equal_parts(size: &SizeEstimate, regions: &[Region]) -> Vec<SizeEstimate> {
+    vec![size.share(regions.len() as u64); regions.len()]
+}
+
 impl Applier {
     /// Whether the region shall be counted now; if so, it is under way.
     pub(super) fn begin_counting(&mut self, now: Instant, config: &Config) -> bool {
@@ -65,16 +69,29 @@ impl Applier {
             .view
             .read(|view| view.leader.is_some_and(|leader| leader.id == view.peer.id).then_some(view.term));
         let Some(term) = led_term else { return false };
-        self.sizing.counting.begin(now, &self.region, &self.state.size, term, config)
+        let begin =
+            |counting: &mut Counting| counting.begin(now, &self.region, &self.state.size, term, config);
+        if let Some(sizing) = &mut self.sizing {
+            return begin(&mut sizing.counting);
+        }
+        let mut counting = Counting::default();
+        let begins = begin(&mut counting);
+        if begins {
+            self.sizing = Some(Box::new(Sizing { counting, ..Sizing::since(self.state.position) }));
+        }
+        begins
     }
 
     /// The region was counted. Gives back where it should be divided, if it is too large.
     fn on_measured(&mut self, measured: Measured, config: &Config) -> Option<Vec<Cut>> {
         let Measured { position, known, counted } = measured;
-        if position.index < self.sizing.since || self.is_paused() {
+        let is_paused = self.is_paused();
+        // Else it was begun by the applier of what a snapshot has replaced.
+        let sizing = self.sizing.as_mut()?;
+        if position.index < sizing.since || is_paused {
             return None;
         }
-        self.sizing.since = position.index;
+        sizing.since = position.index;
         // What was written behind the count comes on top of it.
         let size = &mut self.state.size;
         size.written = RegionSize {
@@ -86,15 +103,18 @@ impl Applier {
         size.is_rough = false;
         let part_count = policy::part_count(counted.size, config).min(SPLIT_PARTS_MAX);
         let cuts = counted.divide(part_count);
-        tracing::debug!(region = self.region_id.0, size = ?counted.size, parts = cuts.len() + 1, "region is counted");
-        (self.sizing.cuts, self.sizing.total) = (cuts.clone(), counted.size);
+        (sizing.cuts, sizing.total) = (cuts.clone(), counted.size);
+        tracing::debug!(region = self.region.id.0, size = ?counted.size, parts = cuts.len() + 1, "region is counted");
         policy::is_too_large(counted.size, config).then_some(cuts)
     }
 
     /// The region is divided; gives back what each part holds, its own first.
     pub(super) fn divide_size(&mut self, regions: &[Region], position: LogPosition) -> Vec<SizeEstimate> {
-        let parts = self.sizing.sizes_of_parts(&self.state.size, regions);
-        self.sizing = Sizing::since(position);
+        let parts = match &mut self.sizing {
+            Some(sizing) => std::mem::replace(&mut **sizing, Sizing::since(position))
+                .sizes_of_parts(&self.state.size, regions),
+            None => equal_parts(&self.state.size, regions),
+        };
         if let Some(mine) = parts.first() {
             self.state.size = *mine;
         }
@@ -106,7 +126,9 @@ impl ApplyWorker {
     /// The sizer has counted a region, or could not.
     pub(super) fn on_measured(&mut self, region_id: RegionId, measured: Option<Box<Measured>>) {
         let Some(applier) = self.regions.get_mut(&region_id) else { return };
-        applier.sizing.counting.end();
+        if let Some(sizing) = &mut applier.sizing {
+            sizing.counting.end();
+        }
         let Some(measured) = measured else { return };
         let cuts = applier.on_measured(*measured, &self.shared.config);
         // What is known now goes into the row and the view with the round's end.
