@@ -65,6 +65,10 @@ impl<M> Mailbox<M> {
     pub fn take(&self, batch: &mut Vec<M>, count_max: usize) {
         debug_assert!(batch.is_empty());
         let mut queue = self.mail.lock();
+        if queue.is_empty() {
+            // The buffers change places only with mail: each of them comes by where its room is looked at.
+            return;
+        }
         if queue.len() <= count_max {
             std::mem::swap(&mut *queue, batch);
         } else {

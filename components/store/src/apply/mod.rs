@@ -7,7 +7,7 @@ mod size;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use actor::{Now, Worker};
+use actor::{Now, Worker, give_back};
 use types::{Instant, RegionId};
 
 use self::applier::{Applier, Effects};
@@ -140,9 +140,11 @@ impl ApplyWorker {
             self.effects.reads.extend(applier.take_ready_reads().map(|read| (region_id, read)));
         }
         // 5. Answers.
+        let answer_count = self.effects.answers.len();
         for (responder, result) in self.effects.answers.drain(..) {
             responder.reply(result);
         }
+        give_back(&mut self.effects.answers, answer_count);
         // 6. Raft workers and read workers.
         for (mailbox, notices) in self.shared.router.raft.iter().zip(notices) {
             if !notices.is_empty() {
