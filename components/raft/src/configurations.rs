@@ -21,6 +21,9 @@ impl Configurations {
     /// Gives back room that is empty.
     pub(crate) fn shrink(&mut self) {
         self.history.shrink_to_fit();
+        for list in [&mut self.in_force.voters, &mut self.in_force.outgoing, &mut self.in_force.learners] {
+            list.shrink_to_fit();
+        }
     }
 
     pub(crate) fn in_force(&self) -> &Configuration {

@@ -22,7 +22,7 @@
 //!
 //! - Readies are persisted in the order of their numbers, each atomically; `messages_after_persist` leave only then.
 //! - `now` never runs back within one run of a process, and all clocks run at nearly the same speed: while one shows that
-//!   [`Options::lease`] has passed, none shows [`Options::promise`].
+//!   [`Behaviour::lease`] has passed, none shows [`Behaviour::promise`].
 //! - A peer that restarts sets [`InitialState::vote_not_before`] a whole promise ahead, and [`Options::seed`] to another
 //!   value than in its earlier runs.
 //! - Whoever loses what it acknowledged as durable returns under another peer id.
@@ -31,7 +31,7 @@
 //!
 //! - A peer that has lost its memory is reported ([`Ready::memory_lost`]), repaired, and counts for what it acknowledges
 //!   anew; it is not expelled: replacing it is the caller's (D15).
-//! - Entries are applied only when durable here, unless [`Options::apply_ahead_entries_max`] says otherwise (D3).
+//! - Entries are applied only when durable here, unless [`Behaviour::apply_ahead_entries_max`] says otherwise (D3).
 //! - After [`RaftGroup::force_leader`] what only the lost peers had committed is gone.
 //! - While a commit index is all that is new it is not written; it goes along with the next write.
 
@@ -57,7 +57,8 @@ pub use error::{Error, Result};
 pub use group::RaftGroup;
 pub use log_reader::{LogReader, NoLog, NotInMemory};
 pub use message::{Message, MessageBody, SnapshotMeta, Stamp};
-pub use options::{InitialState, Options};
+use options::OwnOptions;
+pub use options::{Behaviour, InitialState, Options};
 pub use ready::{ReadState, Ready, RoleChange};
 pub use status::{CampaignReason, Lease, PeerStatus, Role, SleepContract, SnapshotOutcome, Status};
 pub use trace::{Event, Trace};

@@ -1,16 +1,25 @@
 //! What a group is started with.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use types::{ConfigurationChange, HardState, Index, Instant, LogPosition, PeerId};
 
-/// How a group behaves. All peers of a cluster use the same durations.
+/// What one peer's group is started with, apart from its state.
 #[derive(Clone, Debug, Hash)]
 pub struct Options {
     /// This peer.
     pub id: PeerId,
     /// Seeds the only randomness, that of election timeouts.
     pub seed: u64,
+    /// A peer of lower priority waits longer before it campaigns; never blocks an election. Default 0.
+    pub priority: i32,
+    /// One for all groups of a store: a store holds tens of thousands of them.
+    pub behaviour: Arc<Behaviour>,
+}
+
+/// How groups behave. All peers of a cluster use the same durations.
+#[derive(Clone, Debug, Hash)]
+pub struct Behaviour {
     /// A follower that hears nothing for this long (plus a random part of up to as much again) pre-campaigns.
     /// Default 600 ms.
     pub election_timeout: Duration,
@@ -32,8 +41,14 @@ pub struct Options {
     /// How many committed entries may be handed out before they are durable here. Zero unless the caller can start with
     /// more applied than its log holds, which then is a snapshot to it (D3); zero in production.
     pub apply_ahead_entries_max: u64,
-    /// A peer of lower priority waits longer before it campaigns; never blocks an election. Default 0.
-    pub priority: i32,
+}
+
+/// What a group keeps of its [`Options`].
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct OwnOptions {
+    pub(crate) id: PeerId,
+    pub(crate) priority: i32,
+    pub(crate) behaviour: Arc<Behaviour>,
 }
 
 /// What a peer remembers when it starts. The default is a peer without a log, which a snapshot must start (D15).
@@ -55,12 +70,21 @@ pub struct InitialState {
 }
 
 impl Options {
-    /// The defaults for this peer.
+    /// The default behaviour for this peer.
     #[must_use]
     pub fn new(id: PeerId, seed: u64) -> Options {
-        Options {
-            id,
-            seed,
+        Options { id, seed, priority: 0, behaviour: Arc::default() }
+    }
+
+    /// To change how this group alone behaves.
+    pub fn behaviour_mut(&mut self) -> &mut Behaviour {
+        Arc::make_mut(&mut self.behaviour)
+    }
+}
+
+impl Default for Behaviour {
+    fn default() -> Behaviour {
+        Behaviour {
             election_timeout: Duration::from_millis(600),
             heartbeat_interval: Duration::from_millis(100),
             promise: Duration::from_millis(500),
@@ -70,7 +94,6 @@ impl Options {
             uncommitted_bytes_max: 64 << 20,
             committed_bytes_max: 4 << 20,
             apply_ahead_entries_max: 0,
-            priority: 0,
         }
     }
 }

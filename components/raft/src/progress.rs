@@ -49,7 +49,8 @@ pub(crate) struct Progress {
     /// The next index to send.
     pub(crate) next_index: Index,
     pub(crate) state: ProgressState,
-    pub(crate) search: Option<HintSearch>,
+    /// Boxed, as it is rare: a leader has one progress for each of its peers, also while it sleeps.
+    pub(crate) search: Option<Box<HintSearch>>,
     inflight: VecDeque<Inflight>,
     inflight_bytes: usize,
     /// The highest commit index that has been sent in a message that could make use of it.
@@ -253,7 +254,7 @@ impl Progress {
         let high = prev_index.prev().min(last_index).min(hint.index);
         let low = self.match_index.max(truncated);
         self.become_probe(high.next());
-        self.search = Some(HintSearch { low, high, term: hint.term });
+        self.search = Some(Box::new(HintSearch { low, high, term: hint.term }));
         Rejected::Probe
     }
 

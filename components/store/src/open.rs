@@ -25,7 +25,7 @@ use crate::{
     peer::{Peer, PeerStart},
     ports::{PlacementClient, Transport},
     read::ReadWorker,
-    round::{RaftWorker, options},
+    round::{RaftWorker, behaviour, options},
     router::Router,
     shared::{Fatal, Shared},
     size::Sizer,
@@ -132,6 +132,7 @@ fn share(
     });
     let ledger = Ledger::new(config.memory_limit_bytes);
     let shared = Shared {
+        behaviour: Arc::new(behaviour(&config)),
         config,
         ident,
         log: ports.log,

@@ -7,12 +7,12 @@ use std::{
 
 use actor::{Now, Worker, give_back};
 use kv::keys;
-use raft::{InitialState, MessageBody, Options, RaftGroup};
+use raft::{Behaviour, InitialState, MessageBody, Options, RaftGroup};
 use telemetry::names;
 use types::{Index, Instant, LogPosition, Peer as PeerIdentity, PeerId, RegionId, StoreId, Term};
 
 use crate::{
-    Error, codec,
+    Config, Error, codec,
     lifecycle::Ending,
     limits::{DRAIN_INTERVAL, LEDGER_PART, LOG_STORE_BYTES_MAX},
     liveness::{LivenessMail, Sleepers},
@@ -524,18 +524,30 @@ impl RaftWorker {
     }
 }
 
-/// How a peer's group behaves on this store.
-pub(crate) fn options(shared: &Shared, me: PeerIdentity, region_id: RegionId) -> Options {
-    let mut options = Options::new(me.id, seed_of(shared, me, region_id));
-    options.election_timeout = shared.config.election_timeout;
-    options.heartbeat_interval = shared.config.heartbeat_interval;
-    options.promise = shared.config.promise();
-    options.lease = shared.config.lease();
+/// How groups behave on a store.
+pub(crate) fn behaviour(config: &Config) -> Behaviour {
+    let defaults = Behaviour::default();
     // Where memory is small, so are messages: one must fit beside what else is there.
-    let part = usize::try_from(shared.config.memory_limit_bytes / LEDGER_PART).unwrap_or(usize::MAX);
-    options.append_bytes_max = options.append_bytes_max.min(part);
-    options.committed_bytes_max = options.committed_bytes_max.min(part);
-    options
+    let part = usize::try_from(config.memory_limit_bytes / LEDGER_PART).unwrap_or(usize::MAX);
+    Behaviour {
+        election_timeout: config.election_timeout,
+        heartbeat_interval: config.heartbeat_interval,
+        promise: config.promise(),
+        lease: config.lease(),
+        append_bytes_max: defaults.append_bytes_max.min(part),
+        committed_bytes_max: defaults.committed_bytes_max.min(part),
+        ..defaults
+    }
+}
+
+/// What a peer's group is started with on this store.
+pub(crate) fn options(shared: &Shared, me: PeerIdentity, region_id: RegionId) -> Options {
+    Options {
+        id: me.id,
+        seed: seed_of(shared, me, region_id),
+        priority: 0,
+        behaviour: Arc::clone(&shared.behaviour),
+    }
 }
 
 /// Differs from peer to peer and from run to run: an answer to a question of an earlier run must not be taken for one to

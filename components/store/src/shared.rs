@@ -7,6 +7,7 @@ use std::sync::{
 
 use actor::Clock;
 use engine::{KvEngine, LogEngine, StoreIdent};
+use raft::Behaviour;
 
 use crate::{
     Config,
@@ -22,6 +23,8 @@ pub type Fatal = Arc<dyn Fn(&str) + Send + Sync>;
 
 pub(crate) struct Shared {
     pub(crate) config: Config,
+    /// How the Raft groups of this store behave.
+    pub(crate) behaviour: Arc<Behaviour>,
     pub(crate) ident: StoreIdent,
     pub(crate) log: Arc<dyn LogEngine>,
     pub(crate) kv: Arc<dyn KvEngine>,

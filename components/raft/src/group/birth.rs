@@ -1,7 +1,5 @@
 //! How a group starts.
 
-use std::collections::VecDeque;
-
 use types::{HardState, Instant, Term};
 
 use super::{
@@ -9,7 +7,7 @@ use super::{
     state::{ElectionClock, Follower, Outbox, Persistence, Retry, RoleState},
 };
 use crate::{
-    InitialState, MessageBody, Options, Role, RoleChange, Stamp, configurations::Configurations, log::Log,
+    InitialState, MessageBody, Options, OwnOptions, Role, Stamp, configurations::Configurations, log::Log,
     trace::Tracer,
 };
 
@@ -24,17 +22,22 @@ impl RaftGroup {
         let InitialState { mut hard_state, truncated, last, configurations, applied, vote_not_before } =
             state;
         assert!(applied <= last.index, "more is applied than the log holds");
-        assert!(options.lease < options.promise, "a lease must end before the promises that it rests on");
+        assert!(
+            options.behaviour.lease < options.behaviour.promise,
+            "a lease must end before the promises that it rests on"
+        );
         hard_state.commit = hard_state.commit.max(truncated.index).max(applied);
         assert!(hard_state.commit <= last.index, "more is committed than the log holds");
         assert!(hard_state.term >= last.term, "the log holds an entry of a term that was never entered");
-        let election = ElectionClock::new(&options, hard_state.vote, vote_not_before, now);
+        let Options { id, seed, priority, behaviour } = options;
+        let options = OwnOptions { id, priority, behaviour };
+        let election = ElectionClock::new(&options, seed, hard_state.vote, vote_not_before, now);
         let persistence = Persistence {
             number: 0,
-            in_flight: VecDeque::new(),
+            in_flight: Vec::new(),
             offered: hard_state,
             durable_term: hard_state.term,
-            told: RoleChange { role: Role::Follower, term: hard_state.term, leader: None },
+            told: (Role::Follower, None),
         };
         let mut group = RaftGroup {
             options,

@@ -141,7 +141,7 @@ impl RaftGroup {
             && self.would_elect(from, term, candidate_last);
         if is_granted {
             // Who is about to elect another should not campaign against it in the meantime.
-            let wait = self.options.election_timeout / 8;
+            let wait = self.options.behaviour.election_timeout / 8;
             let deadline = now + wait + self.election.random.below(wait);
             if matches!(self.role, RoleState::Follower(_)) {
                 self.election.deadline = self.election.deadline.max(deadline);
@@ -214,7 +214,7 @@ impl RaftGroup {
 
     pub(super) fn on_timeout_now(&mut self, now: Instant, from: PeerId) -> Refused {
         match &self.role {
-            RoleState::Follower(follower) if follower.leader == Some(from) || follower.leader.is_none() => {}
+            RoleState::Follower(follower) if follower.leader().is_none_or(|leader| leader == from) => {}
             RoleState::Follower(_)
             | RoleState::PreCandidate(_)
             | RoleState::Candidate(_)
@@ -234,8 +234,7 @@ impl RaftGroup {
         let was_follower = matches!(self.role, RoleState::Follower(_));
         if term > self.hard_state.term || self.leader() != leader || !was_follower {
             self.leave_role(now);
-            let follower = Follower { leader, heard_at: now, ..Follower::default() };
-            self.role = RoleState::Follower(follower);
+            self.role = RoleState::Follower(Follower::of(leader, now));
         }
         if term > self.hard_state.term {
             self.enter_term(term);
@@ -339,9 +338,9 @@ impl RaftGroup {
     fn knows_live_leader(&self, now: Instant) -> bool {
         let is_live = match &self.role {
             RoleState::Follower(follower) => {
-                follower.leader.is_some()
+                follower.leader().is_some()
                     && !follower.is_suspicious
-                    && now < follower.heard_at + self.options.election_timeout
+                    && now < follower.heard_at + self.options.behaviour.election_timeout
             }
             RoleState::PreCandidate(_) | RoleState::Candidate(_) => false,
             RoleState::Leader(_) => true,

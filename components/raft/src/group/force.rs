@@ -39,7 +39,7 @@ impl RaftGroup {
         if self.leader().is_some() || self.has_promised(now) {
             return Err(Error::ForceRefused("a leader may still live"));
         }
-        let until = now + self.options.election_timeout * FORCE_TIMEOUTS;
+        let until = now + self.options.behaviour.election_timeout * FORCE_TIMEOUTS;
         self.forced = Some(Box::new(Forced { lost: lost.to_vec(), change_id, until }));
         self.tracer.emit(Event::Forcing { lost });
         self.start_election(now, CampaignReason::Force);

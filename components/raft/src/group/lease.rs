@@ -20,7 +20,7 @@ impl RaftGroup {
         }
         let own = (self.options.id, now);
         let sent_at = leader.quorum(self.configurations.in_force(), own, |progress| progress.stamp.sent_at);
-        let until = sent_at + self.options.lease;
+        let until = sent_at + self.options.behaviour.lease;
         // Zero is the stamp of who has never answered.
         let is_valid = sent_at > Instant::ZERO && now < until;
         is_valid.then_some(Lease { term: self.hard_state.term, sent_at, until })

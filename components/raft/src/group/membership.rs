@@ -59,7 +59,7 @@ impl RaftGroup {
         let own = (self.options.id, now);
         let configuration = self.configurations.in_force();
         let heard_at = leader.majority(&configuration.outgoing, own, |progress| progress.heard_at);
-        if now >= heard_at + self.options.election_timeout {
+        if now >= heard_at + self.options.behaviour.election_timeout {
             return false;
         }
         self.abort_change(now).is_ok()

@@ -37,7 +37,7 @@ use types::{
 };
 
 use crate::{
-    Error, Options, PeerStatus, Result, Role, SnapshotOutcome, Status,
+    Error, OwnOptions, PeerStatus, Result, Role, SnapshotOutcome, Status,
     configurations::Configurations,
     log::Log,
     trace::{Event, Trace, Tracer},
@@ -54,7 +54,7 @@ type Refused = std::result::Result<(), &'static str>;
 /// of inputs the caller takes a [`Ready`](crate::Ready) if [`RaftGroup::has_ready`].
 #[derive(Clone, Debug, Hash)]
 pub struct RaftGroup {
-    options: Options,
+    options: OwnOptions,
     hard_state: HardState,
     role: RoleState,
     log: Log,
@@ -102,7 +102,7 @@ impl RaftGroup {
     #[must_use]
     pub fn leader(&self) -> Option<PeerId> {
         match &self.role {
-            RoleState::Follower(follower) => follower.leader,
+            RoleState::Follower(follower) => follower.leader(),
             RoleState::PreCandidate(_) | RoleState::Candidate(_) => None,
             RoleState::Leader(_) => Some(self.options.id),
         }
@@ -126,7 +126,7 @@ impl RaftGroup {
             return Err(Error::ProposalDropped("the leadership is being transferred"));
         }
         // One proposal always fits, however large.
-        let bytes_max = self.options.uncommitted_bytes_max;
+        let bytes_max = self.options.behaviour.uncommitted_bytes_max;
         if leader.uncommitted_bytes > 0 && leader.uncommitted_bytes.saturating_add(payload.len()) > bytes_max
         {
             return Err(Error::ProposalDropped("too many bytes are not committed yet"));
@@ -138,15 +138,16 @@ impl RaftGroup {
     /// Entries have become durable: all Readies up to this number.
     pub fn on_persisted(&mut self, now: Instant, number: u64) {
         assert!(number <= self.persistence.number, "a Ready that was never given is persisted");
-        while let Some(ready) = self.persistence.in_flight.front().filter(|ready| ready.number <= number) {
-            self.persistence.durable_term = ready.term;
+        let Persistence { in_flight, durable_term, .. } = &mut self.persistence;
+        let count = in_flight.partition_point(|ready| ready.number <= number);
+        for ready in in_flight.drain(..count) {
+            *durable_term = ready.term;
             if let Some(index) = ready.snapshot {
                 self.log.on_snapshot_persisted(index);
             }
             if let Some((index, term)) = ready.last {
                 self.log.on_persisted(index, term);
             }
-            self.persistence.in_flight.pop_front();
         }
         self.persistence.drop_empty();
         self.tracer.emit(Event::Persisted { number, index: self.log.persisted() });
@@ -179,7 +180,7 @@ impl RaftGroup {
     /// Another election timeout, for tests that cannot wait. Promise and lease stay as they are, so this is safe at any
     /// time; peers with different ones only find a leader sooner or later than others.
     pub fn set_election_timeout(&mut self, now: Instant, election_timeout: Duration) {
-        self.options.election_timeout = election_timeout;
+        Arc::make_mut(&mut self.options.behaviour).election_timeout = election_timeout;
         self.election.rearm(&self.options, now);
     }
 
@@ -199,7 +200,7 @@ impl RaftGroup {
 
     /// How the snapshot ended that [`Ready::snapshot_wanted`](crate::Ready::snapshot_wanted) asked for.
     pub fn report_snapshot(&mut self, now: Instant, peer: PeerId, outcome: SnapshotOutcome) {
-        let installing_until = now + self.options.election_timeout;
+        let installing_until = now + self.options.behaviour.election_timeout;
         let last_index = self.log.last().index;
         if let RoleState::Leader(leader) = &mut self.role
             && let Some(progress) = leader.find(peer)
@@ -345,7 +346,7 @@ mod tests {
     /// A store holds tens of thousands of groups, most of them followers without work (D7).
     #[test]
     fn a_group_is_small() {
-        let beyond_its_log = size_of::<RaftGroup>() - size_of::<Log>();
-        assert!(beyond_its_log <= 512, "{beyond_its_log} bytes");
+        let size_bytes = size_of::<RaftGroup>();
+        assert!(size_bytes <= 512, "{size_bytes} bytes");
     }
 }

@@ -22,7 +22,7 @@ impl RaftGroup {
         self.outbox.peek().is_some_and(Queues::has_output)
             || self.log.has_unoffered()
             || self.is_hard_state_urgent()
-            || self.persistence.told != self.role_change()
+            || self.has_role_changed()
             || (has_parked && !self.retry.is_waiting())
             || self.has_committed_page()
             || self.wants_read_attempt()
@@ -44,14 +44,15 @@ impl RaftGroup {
             memory_lost: queues.memory_lost,
             ..Ready::default()
         };
+        let has_role_changed = self.has_role_changed();
         self.fill_hard_state(&mut ready);
         self.fill_number(now, &mut ready, queues.messages_after_persist);
         self.trace_sent(&ready);
         ready.committed = self.take_committed(now, log);
-        let role_change = self.role_change();
-        if self.persistence.told != role_change {
-            self.persistence.told = role_change;
-            ready.role_change = Some(role_change);
+        if has_role_changed {
+            let change = self.role_change();
+            self.persistence.told = (change.role, change.leader);
+            ready.role_change = Some(change);
         }
         self.drop_entries();
         ready
@@ -82,7 +83,7 @@ impl RaftGroup {
         ready.messages_after_persist = after;
         self.persistence.number += 1;
         ready.number = self.persistence.number;
-        self.persistence.in_flight.push_back(InFlightReady {
+        self.persistence.in_flight.push(InFlightReady {
             number: ready.number,
             offered_at: now,
             last: ready.entries.last().map(|entry| (entry.index, entry.term)),
@@ -107,7 +108,8 @@ impl RaftGroup {
     /// [`advance`](RaftGroup::advance), except behind a snapshot, which must be applied first.
     fn take_committed(&mut self, now: Instant, log: &mut dyn LogReader) -> Vec<Entry> {
         let Some((first, last)) = self.committed_page() else { return Vec::new() };
-        let Ok(entries) = self.log.read_entries(first, last, self.options.committed_bytes_max, log) else {
+        let Ok(entries) = self.log.read_entries(first, last, self.options.behaviour.committed_bytes_max, log)
+        else {
             self.retry = Retry::at(now + READ_RETRY);
             return Vec::new();
         };
@@ -128,7 +130,7 @@ impl RaftGroup {
     /// Up to where entries may be handed out although they are not durable here. A change of the configuration, or of the
     /// region itself, always waits, and what is behind it.
     fn applicable_ahead(&self) -> Index {
-        let (persisted, ahead_max) = (self.log.persisted(), self.options.apply_ahead_entries_max);
+        let (persisted, ahead_max) = (self.log.persisted(), self.options.behaviour.apply_ahead_entries_max);
         if ahead_max == 0 || persisted < self.log.truncated().index {
             return Index(0);
         }
@@ -148,7 +150,7 @@ impl RaftGroup {
     /// those that wait for a slower one take too much memory: they can be read back.
     fn drop_entries(&mut self) {
         let done = self.applied.min(self.log.persisted());
-        let bytes_max = self.options.inflight_bytes_max;
+        let bytes_max = self.options.behaviour.inflight_bytes_max;
         let keep_from = match &self.role {
             RoleState::Leader(leader) if self.log.bytes() <= bytes_max => {
                 let keeping_up =
@@ -181,6 +183,12 @@ impl RaftGroup {
     fn is_hard_state_urgent(&self) -> bool {
         let offered = self.persistence.offered;
         (self.hard_state.term, self.hard_state.vote) != (offered.term, offered.vote)
+    }
+
+    /// Whether role, leader or term are not what the last Ready said.
+    fn has_role_changed(&self) -> bool {
+        self.persistence.told != (self.role(), self.leader())
+            || self.persistence.offered.term != self.hard_state.term
     }
 
     pub(super) fn role_change(&self) -> RoleChange {

@@ -9,7 +9,7 @@ use types::{Index, Instant, PeerId};
 
 use super::{
     RaftGroup, Refused,
-    state::{ForwardedRead, LeaderRead, ReadAttempt, RoleState},
+    state::{ForwardedRead, LeaderRead, OpenReads, ReadAttempt, RoleState},
 };
 use crate::{
     MessageBody, ReadState,
@@ -22,10 +22,10 @@ impl RaftGroup {
     /// asks its leader; without a leader the answer is "ask again" at once.
     pub fn read_index(&mut self, now: Instant, id: u64) {
         self.rouse(now);
-        let expires_at = now + self.options.election_timeout;
+        let expires_at = now + self.options.behaviour.election_timeout;
         match &mut self.role {
             RoleState::Leader(_) => self.queue_read(now, None, id),
-            RoleState::Follower(follower) => match follower.leader {
+            RoleState::Follower(follower) => match follower.leader() {
                 Some(leader) if follower.reads_count() < READS_MAX => {
                     let wire_id = self.election.random.next();
                     follower.reads().push_back(ForwardedRead { id, wire_id, expires_at });
@@ -57,7 +57,7 @@ impl RaftGroup {
             return Err("no read waits for such an index");
         }
         if let RoleState::Follower(follower) = &mut self.role
-            && follower.leader == Some(from)
+            && follower.leader() == Some(from)
             && let Some(read) = follower.take_read(id)
         {
             self.outbox.queues().reads.push(ReadState { id: read.id, index });
@@ -69,8 +69,9 @@ impl RaftGroup {
     pub(super) fn wants_read_attempt(&self) -> bool {
         match &self.role {
             RoleState::Leader(leader) => {
-                let has_room = leader.reads.attempts.len() < READ_ATTEMPTS_MAX;
-                has_room && !leader.reads.waiting.is_empty() && self.has_committed_in_term()
+                let may_begin =
+                    |open: &OpenReads| open.attempts.len() < READ_ATTEMPTS_MAX && !open.waiting.is_empty();
+                leader.reads.peek().is_some_and(may_begin) && self.has_committed_in_term()
             }
             RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => false,
         }
@@ -85,9 +86,11 @@ impl RaftGroup {
         let index = self.hard_state.commit;
         let RoleState::Leader(leader) = &mut self.role else { return };
         leader.reads.nonce += 1;
-        let requests = leader.reads.waiting.drain(..).collect();
-        leader.reads.attempts.push_back(ReadAttempt { nonce: leader.reads.nonce, index, requests });
-        self.tracer.emit(Event::ReadAttempt { nonce: leader.reads.nonce, index });
+        let nonce = leader.reads.nonce;
+        let open = leader.reads.open();
+        let requests = open.waiting.drain(..).collect();
+        open.attempts.push_back(ReadAttempt { nonce, index, requests });
+        self.tracer.emit(Event::ReadAttempt { nonce, index });
         let configuration = self.configurations.in_force();
         for progress in leader.progress.iter_mut().filter(|progress| configuration.is_voter(progress.id)) {
             // Besides any append, which is answered only when it is durable.
@@ -100,13 +103,14 @@ impl RaftGroup {
     /// Answers the attempts that a quorum has confirmed.
     pub(super) fn confirm_reads(&mut self) {
         let RoleState::Leader(leader) = &mut self.role else { return };
-        if leader.reads.attempts.is_empty() {
+        if leader.reads.peek().is_none_or(|open| open.attempts.is_empty()) {
             return;
         }
         let own = (self.options.id, leader.reads.nonce);
         let confirmed = leader.quorum(self.configurations.in_force(), own, |progress| progress.stamp.nonce);
-        let count = leader.reads.attempts.partition_point(|attempt| attempt.nonce <= confirmed);
-        let attempts: Vec<_> = leader.reads.attempts.drain(..count).collect();
+        let open = leader.reads.open();
+        let count = open.attempts.partition_point(|attempt| attempt.nonce <= confirmed);
+        let attempts: Vec<_> = open.attempts.drain(..count).collect();
         for attempt in attempts {
             for request in attempt.requests {
                 self.answer_read(request, Some(attempt.index));
@@ -119,7 +123,9 @@ impl RaftGroup {
         loop {
             match &mut self.role {
                 RoleState::Leader(leader) => {
-                    let Some(read) = leader.reads.waiting.pop_front_if(|read| read.expires_at <= now) else {
+                    let open = leader.reads.peek_mut();
+                    let is_due = |read: &mut LeaderRead| read.expires_at <= now;
+                    let Some(read) = open.and_then(|open| open.waiting.pop_front_if(is_due)) else {
                         break;
                     };
                     self.answer_read(read, None);
@@ -138,7 +144,9 @@ impl RaftGroup {
     /// When the next request is given up.
     pub(super) fn reads_deadline(&self) -> Instant {
         let first = match &self.role {
-            RoleState::Leader(leader) => leader.reads.waiting.front().map(|read| read.expires_at),
+            RoleState::Leader(leader) => {
+                leader.reads.peek().and_then(|open| open.waiting.front()).map(|read| read.expires_at)
+            }
             RoleState::Follower(follower) => follower.peek_reads().next().map(|read| read.expires_at),
             RoleState::PreCandidate(_) | RoleState::Candidate(_) => None,
         };
@@ -152,8 +160,10 @@ impl RaftGroup {
                 if self.outbox.peek().is_some() {
                     self.outbox.queues().snapshot_wanted.clear();
                 }
-                let in_attempts = leader.reads.attempts.iter().flat_map(|attempt| &attempt.requests);
-                let all = in_attempts.chain(&leader.reads.waiting);
+                let open = leader.reads.peek();
+                let attempts = open.into_iter().flat_map(|open| &open.attempts);
+                let in_attempts = attempts.flat_map(|attempt| &attempt.requests);
+                let all = in_attempts.chain(open.into_iter().flat_map(|open| &open.waiting));
                 all.filter(|read| read.from.is_none()).map(|read| read.id).collect()
             }
             RoleState::Follower(follower) => follower.peek_reads().map(|read| read.id).collect(),
@@ -166,11 +176,11 @@ impl RaftGroup {
     }
 
     fn queue_read(&mut self, now: Instant, from: Option<PeerId>, id: u64) {
-        let expires_at = now + 2 * self.options.election_timeout;
+        let expires_at = now + 2 * self.options.behaviour.election_timeout;
         let read = LeaderRead { from, id, expires_at };
         match &mut self.role {
             RoleState::Leader(leader) if leader.reads.count() < READS_MAX => {
-                leader.reads.waiting.push_back(read)
+                leader.reads.open().waiting.push_back(read)
             }
             RoleState::Leader(_)
             | RoleState::Follower(_)

@@ -9,7 +9,7 @@ use super::{
     state::{Leader, Outbox, Retry, RoleState},
 };
 use crate::{
-    LogReader, Message, MessageBody, NotInMemory, Options, SleepContract, Stamp,
+    LogReader, Message, MessageBody, NotInMemory, OwnOptions, SleepContract, Stamp,
     limits::READ_RETRY,
     log::{Log, Search},
     progress::{Progress, ProgressState, Rejected},
@@ -79,7 +79,7 @@ impl RaftGroup {
         stamp: Stamp,
         last_index: Index,
     ) -> Refused {
-        let interval = self.options.heartbeat_interval;
+        let interval = self.options.behaviour.heartbeat_interval;
         let Some(progress) = self.heard(now, from, stamp)? else { return Ok(()) };
         if progress.on_heartbeat_answered(now, stamp, last_index, interval) {
             self.report_memory_loss(from);
@@ -176,9 +176,10 @@ impl RaftGroup {
 }
 
 /// Whether there is something to append at this peer, or to be asked with an empty append.
-fn wants_append(options: &Options, log: &Log, progress: &Progress) -> bool {
-    let may_append =
-        progress.append_bytes_max(options.append_bytes_max, options.inflight_bytes_max).is_some();
+fn wants_append(options: &OwnOptions, log: &Log, progress: &Progress) -> bool {
+    let may_append = progress
+        .append_bytes_max(options.behaviour.append_bytes_max, options.behaviour.inflight_bytes_max)
+        .is_some();
     match progress.state {
         ProgressState::Probe { .. } => may_append,
         ProgressState::Replicate => {
@@ -197,7 +198,7 @@ fn wants_commit(progress: &Progress, commit: Index) -> bool {
 
 /// Makes one leader's messages.
 struct Sender<'a> {
-    options: &'a Options,
+    options: &'a OwnOptions,
     term: types::Term,
     commit: Index,
     log: &'a Log,
@@ -228,8 +229,10 @@ impl Sender<'_> {
                 break;
             }
             let prev = self.log.read_position(prev_index, self.reader)?;
-            let bytes_max =
-                progress.append_bytes_max(self.options.append_bytes_max, self.options.inflight_bytes_max);
+            let bytes_max = progress.append_bytes_max(
+                self.options.behaviour.append_bytes_max,
+                self.options.behaviour.inflight_bytes_max,
+            );
             let entries = match bytes_max {
                 Some(bytes_max) if progress.next_index <= self.log.last().index => {
                     let (first, last) = (progress.next_index, self.log.last().index);

@@ -127,8 +127,7 @@ impl RaftGroup {
         if let RoleState::Leader(leader) = &mut self.role {
             leader.progress.iter_mut().for_each(Progress::shrink);
             leader.progress.shrink_to_fit();
-            leader.reads.waiting.shrink_to_fit();
-            leader.reads.attempts.shrink_to_fit();
+            leader.reads.shrink();
         }
     }
 

@@ -1,11 +1,11 @@
 //! The parts of a group's state, grouped by lifetime.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, num::NonZeroU64, time::Duration};
 
 use types::{Configuration, HardState, Index, Instant, PeerId, Term};
 
 use crate::{
-    CampaignReason, Message, Options, ReadState, RoleChange, SleepContract, SnapshotMeta, Stamp,
+    CampaignReason, Message, OwnOptions, ReadState, Role, SleepContract, SnapshotMeta, Stamp,
     limits::SUSPICION_DELAY_MAX, progress::Progress, quorum, random::Random,
 };
 
@@ -22,8 +22,8 @@ pub(super) enum RoleState {
 /// A follower's state.
 #[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Follower {
-    /// Whom it follows; `None` while it looks for a leader.
-    pub(super) leader: Option<PeerId>,
+    /// The id of whom it follows, which is never zero; `None` while it looks for a leader.
+    leader: Option<NonZeroU64>,
     /// When the leader was heard last.
     pub(super) heard_at: Instant,
     /// Whether there is evidence that the leader's store is down.
@@ -107,6 +107,13 @@ pub(super) struct Forced {
 pub(super) struct LeaderReads {
     /// The number of the newest attempt.
     pub(super) nonce: u64,
+    /// Allocated with the first request, and gone when the group sleeps.
+    open: Option<Box<OpenReads>>,
+}
+
+/// Requests that are not answered.
+#[derive(Clone, Debug, Default, Hash)]
+pub(super) struct OpenReads {
     /// Not in an attempt yet, in the order of arrival.
     pub(super) waiting: VecDeque<LeaderRead>,
     /// Attempts not yet confirmed, in order.
@@ -172,14 +179,14 @@ pub(super) struct Queues {
 pub(super) struct Persistence {
     /// The number of the last Ready that had something to persist.
     pub(super) number: u64,
-    /// Readies not yet persisted, in order.
-    pub(super) in_flight: VecDeque<InFlightReady>,
+    /// Readies not yet persisted, in order: few.
+    pub(super) in_flight: Vec<InFlightReady>,
     /// The hard state in the last Ready that had one.
     pub(super) offered: HardState,
     /// The term that is durable, with the vote in it.
     pub(super) durable_term: Term,
-    /// The role that the last Ready told.
-    pub(super) told: RoleChange,
+    /// The role that the last Ready told, and whom it follows; the term is that of `offered`.
+    pub(super) told: (Role, Option<PeerId>),
 }
 
 /// A Ready that is being persisted.
@@ -233,12 +240,26 @@ impl Persistence {
     /// An idle group holds no buffer (D7).
     pub(super) fn drop_empty(&mut self) {
         if self.in_flight.is_empty() {
-            self.in_flight = VecDeque::new();
+            self.in_flight = Vec::new();
         }
     }
 }
 
 impl Follower {
+    pub(super) fn of(leader: Option<PeerId>, now: Instant) -> Follower {
+        let mut follower = Follower { heard_at: now, ..Follower::default() };
+        follower.set_leader(leader);
+        follower
+    }
+
+    pub(super) fn leader(&self) -> Option<PeerId> {
+        self.leader.map(|id| PeerId(id.get()))
+    }
+
+    pub(super) fn set_leader(&mut self, leader: Option<PeerId>) {
+        self.leader = leader.and_then(|leader| NonZeroU64::new(leader.0));
+    }
+
     /// To add to the forwarded reads.
     pub(super) fn reads(&mut self) -> &mut VecDeque<ForwardedRead> {
         &mut self.reads.get_or_insert_default().queue
@@ -408,8 +429,29 @@ impl Queues {
 }
 
 impl LeaderReads {
+    /// To add to them.
+    pub(super) fn open(&mut self) -> &mut OpenReads {
+        self.open.get_or_insert_default()
+    }
+
+    /// To look at them, or to take from them, if there are any.
+    pub(super) fn peek(&self) -> Option<&OpenReads> {
+        self.open.as_deref()
+    }
+
+    pub(super) fn peek_mut(&mut self) -> Option<&mut OpenReads> {
+        self.open.as_deref_mut()
+    }
+
     pub(super) fn count(&self) -> usize {
-        self.waiting.len() + self.attempts.iter().map(|attempt| attempt.requests.len()).sum::<usize>()
+        self.open.as_ref().map_or(0, |open| {
+            open.waiting.len() + open.attempts.iter().map(|attempt| attempt.requests.len()).sum::<usize>()
+        })
+    }
+
+    /// Gives back room that is empty.
+    pub(super) fn shrink(&mut self) {
+        self.open.take_if(|open| open.waiting.is_empty() && open.attempts.is_empty());
     }
 }
 
@@ -418,7 +460,8 @@ impl ElectionClock {
     /// first, as soon as it may, and who voted for another gives that one a timeout more. So regions that start together
     /// go back to their leaders with one election each, although their stores have not started at the same moment.
     pub(super) fn new(
-        options: &Options,
+        options: &OwnOptions,
+        seed: u64,
         vote: Option<PeerId>,
         vote_not_before: Instant,
         now: Instant,
@@ -429,7 +472,7 @@ impl ElectionClock {
             vote_not_before,
             failed_rounds: 0,
             is_asleep: false,
-            random: Random::new(options.seed),
+            random: Random::new(seed),
         };
         clock.rearm(options, now);
         match vote {
@@ -437,7 +480,7 @@ impl ElectionClock {
                 let soon = now.max(vote_not_before) + clock.random.below(SUSPICION_DELAY_MAX);
                 clock.deadline = clock.deadline.min(soon);
             }
-            Some(_) => clock.deadline += options.election_timeout,
+            Some(_) => clock.deadline += options.behaviour.election_timeout,
             None => {}
         }
         clock
@@ -445,29 +488,29 @@ impl ElectionClock {
 
     /// A whole election timeout from now, and a random part of up to as much again. Lower priority waits longer, by a
     /// tenth of the timeout for each step and one timeout at most: it never blocks an election.
-    pub(super) fn rearm(&mut self, options: &Options, now: Instant) {
-        let timeout = options.election_timeout;
+    pub(super) fn rearm(&mut self, options: &OwnOptions, now: Instant) {
+        let timeout = options.behaviour.election_timeout;
         let handicap = ElectionClock::handicap(options, timeout);
         let spread = timeout / options.priority.clamp(0, 10).unsigned_abs().saturating_add(1);
         self.deadline = now + timeout + handicap + self.random.below(spread);
     }
 
     /// What a lower priority waits beyond the others: up to `whole`.
-    pub(super) fn handicap(options: &Options, whole: Duration) -> Duration {
+    pub(super) fn handicap(options: &OwnOptions, whole: Duration) -> Duration {
         whole * options.priority.min(0).unsigned_abs().min(10) / 10
     }
 
     /// The next try after a round that has just begun or failed: soon at first, because a refusal is often only a
     /// promise about to end; then backing off to the ordinary timeout and to twice that: where nobody answers in
     /// time, there are often too many questions.
-    pub(super) fn rearm_retry(&mut self, options: &Options, now: Instant) {
+    pub(super) fn rearm_retry(&mut self, options: &OwnOptions, now: Instant) {
         if self.failed_rounds >= 3 {
             self.rearm(options, now);
             if self.failed_rounds > 3 {
-                self.deadline += options.election_timeout;
+                self.deadline += options.behaviour.election_timeout;
             }
         } else {
-            let wait = options.election_timeout * (1 << self.failed_rounds) / 8;
+            let wait = options.behaviour.election_timeout * (1 << self.failed_rounds) / 8;
             self.deadline = now + wait + self.random.below(wait);
         }
         self.failed_rounds = self.failed_rounds.saturating_add(1);
@@ -476,14 +519,15 @@ impl ElectionClock {
     /// An election has begun: its votes are given in writing, and late where much is written. Each round that came to
     /// nothing before doubles the patience, up to four times: a candidate that leaves its election loses the votes that
     /// are on their way, and asks for more.
-    pub(super) fn await_votes(&mut self, options: &Options, now: Instant) {
-        let wait = options.election_timeout / 2 * (1 << self.failed_rounds.saturating_sub(1).min(2));
+    pub(super) fn await_votes(&mut self, options: &OwnOptions, now: Instant) {
+        let wait =
+            options.behaviour.election_timeout / 2 * (1 << self.failed_rounds.saturating_sub(1).min(2));
         self.deadline = now + wait + self.random.below(wait);
     }
 
     /// A leader was heard and is about to be answered.
-    pub(super) fn on_leader_heard(&mut self, options: &Options, now: Instant) {
-        self.promise_until = self.promise_until.max(now + options.promise);
+    pub(super) fn on_leader_heard(&mut self, options: &OwnOptions, now: Instant) {
+        self.promise_until = self.promise_until.max(now + options.behaviour.promise);
         self.failed_rounds = 0;
         self.rearm(options, now);
     }

@@ -151,11 +151,11 @@ impl RaftGroup {
             RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
                 self.become_follower(now, self.hard_state.term, Some(from));
             }
-            RoleState::Follower(follower) => match follower.leader {
+            RoleState::Follower(follower) => match follower.leader() {
                 Some(leader) if leader != from => return Err("two leaders in one term"),
                 Some(_) => {}
                 None => {
-                    follower.leader = Some(from);
+                    follower.set_leader(Some(from));
                     self.forced = None;
                     self.trace_role();
                 }

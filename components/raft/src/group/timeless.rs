@@ -15,8 +15,8 @@ pub(crate) const MOMENT: Instant = Instant::from_millis(10_000);
 impl RaftGroup {
     /// A group for the model; it promises as little as is possible.
     pub(crate) fn timeless(mut options: Options, state: InitialState) -> RaftGroup {
-        options.promise = std::time::Duration::from_nanos(1);
-        options.lease = std::time::Duration::ZERO;
+        options.behaviour_mut().promise = std::time::Duration::from_nanos(1);
+        options.behaviour_mut().lease = std::time::Duration::ZERO;
         let mut group = RaftGroup::new(options, state, MOMENT);
         group.forget_time();
         group
@@ -40,6 +40,7 @@ impl RaftGroup {
             RoleState::PreCandidate(ballot) | RoleState::Candidate(ballot) => ballot.sort(),
             RoleState::Leader(leader) => {
                 leader.quorum_grace_until = Instant::ZERO;
+                leader.reads.shrink();
                 leader.progress.iter_mut().for_each(Progress::forget_time);
             }
         }
@@ -59,7 +60,7 @@ impl RaftGroup {
 
     /// The number of the oldest Ready that is not persisted.
     pub(crate) fn oldest_ready(&self) -> Option<u64> {
-        self.persistence.in_flight.front().map(|ready| ready.number)
+        self.persistence.in_flight.first().map(|ready| ready.number)
     }
 
     /// The position at `index`, if it is above what the disk alone knows.

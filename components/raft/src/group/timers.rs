@@ -47,7 +47,7 @@ impl RaftGroup {
         self.expire_transfer(now);
         self.check_quorum(now);
         self.yield_if_disk_hangs(now);
-        let interval = self.options.heartbeat_interval;
+        let interval = self.options.behaviour.heartbeat_interval;
         let RoleState::Leader(leader) = &mut self.role else { return };
         for progress in &mut leader.progress {
             progress.wants_heartbeat |= progress.heartbeat_due(interval) <= now;
@@ -55,7 +55,7 @@ impl RaftGroup {
     }
 
     fn leader_deadline(&self, leader: &Leader) -> Instant {
-        let interval = self.options.heartbeat_interval;
+        let interval = self.options.behaviour.heartbeat_interval;
         let idle = leader.progress.iter().filter(|progress| !progress.wants_heartbeat);
         let heartbeat = idle.map(|progress| progress.heartbeat_due(interval)).min().unwrap_or(Instant::MAX);
         let transfer = leader.transfer.map_or(Instant::MAX, |transfer| transfer.deadline);
@@ -70,8 +70,8 @@ impl RaftGroup {
         if now < due {
             return;
         }
-        let interval = self.options.heartbeat_interval;
-        let silent_at = self.quorum_heard_at(leader) + self.options.election_timeout;
+        let interval = self.options.behaviour.heartbeat_interval;
+        let silent_at = self.quorum_heard_at(leader) + self.options.behaviour.election_timeout;
         let RoleState::Leader(leader) = &mut self.role else { return };
         if now < due + interval || leader.quorum_grace_until > silent_at {
             if self.abort_if_incoming_is_silent(now) {
@@ -87,7 +87,8 @@ impl RaftGroup {
     }
 
     fn quorum_deadline(&self, leader: &Leader) -> Instant {
-        (self.quorum_heard_at(leader) + self.options.election_timeout).max(leader.quorum_grace_until)
+        (self.quorum_heard_at(leader) + self.options.behaviour.election_timeout)
+            .max(leader.quorum_grace_until)
     }
 
     /// When a quorum was heard last.

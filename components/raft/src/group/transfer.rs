@@ -14,7 +14,7 @@ impl RaftGroup {
     /// a transfer in which `to` has not been told yet.
     pub fn transfer_leader(&mut self, now: Instant, to: PeerId) -> Result<()> {
         self.rouse(now);
-        let deadline = now + self.options.election_timeout;
+        let deadline = now + self.options.behaviour.election_timeout;
         let RoleState::Leader(leader) = &mut self.role else { return Err(Error::NotLeader) };
         if to == self.options.id {
             leader.transfer = leader.transfer.filter(|transfer| transfer.is_sent);
@@ -56,8 +56,8 @@ impl RaftGroup {
 
     /// When the own disk will have been silent for too long; never while nothing is being written.
     pub(super) fn disk_deadline(&self, leader: &Leader) -> Instant {
-        let patience = self.options.election_timeout * DISK_HANG_TIMEOUTS;
-        let oldest = self.persistence.in_flight.front();
+        let patience = self.options.behaviour.election_timeout * DISK_HANG_TIMEOUTS;
+        let oldest = self.persistence.in_flight.first();
         let hangs_at = oldest.map_or(Instant::MAX, |ready| ready.offered_at + patience);
         hangs_at.max(leader.disk_check_at)
     }
@@ -69,7 +69,7 @@ impl RaftGroup {
         if now < self.disk_deadline(leader) {
             return;
         }
-        let (own, timeout) = (self.log.persisted(), self.options.election_timeout);
+        let (own, timeout) = (self.log.persisted(), self.options.behaviour.election_timeout);
         let successor =
             self.find_voter(|progress| progress.match_index > own && now < progress.heard_at + timeout);
         let RoleState::Leader(leader) = &mut self.role else { return };

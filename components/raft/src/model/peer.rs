@@ -6,7 +6,7 @@ use bytes::Bytes;
 use types::{ConfigurationChange, Entry, EntryKind, HardState, Index, Instant, LogPosition, PeerId, Term};
 
 use crate::{
-    InitialState, LogReader, Message, MessageBody, NotInMemory, Options, RaftGroup, Ready, Role,
+    Behaviour, InitialState, LogReader, Message, MessageBody, NotInMemory, Options, RaftGroup, Ready, Role,
     SnapshotMeta, group::timeless::MOMENT,
 };
 
@@ -123,7 +123,7 @@ impl Disk {
         };
         let mut options = Options::new(id, 0);
         if nature.is_piecemeal {
-            options.append_bytes_max = 1;
+            options.behaviour_mut().append_bytes_max = 1;
         }
         RaftGroup::timeless(options, state)
     }
@@ -241,7 +241,7 @@ impl Peer {
     }
 
     fn heartbeat_interval(&self) -> std::time::Duration {
-        Options::new(self.group.id(), 0).heartbeat_interval
+        Behaviour::default().heartbeat_interval
     }
 
     fn persist(&mut self) -> Vec<Message> {

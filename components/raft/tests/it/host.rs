@@ -104,7 +104,7 @@ impl Host {
         self.clock = LocalClock { started_at: now, offset, ..self.clock };
         self.start_count += 1;
         let local = self.clock(now);
-        let vote_not_before = if is_first { Instant::ZERO } else { local + self.options.promise };
+        let vote_not_before = if is_first { Instant::ZERO } else { local + self.options.behaviour.promise };
         let mut options = self.options.clone();
         options.seed = options.seed.wrapping_add(self.start_count * 1_000_003);
         self.machine = self.flushed;

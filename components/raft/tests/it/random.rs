@@ -1,8 +1,8 @@
 //! Random clusters: everything goes wrong, nothing may come of it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use raft::Options;
+use raft::{Behaviour, Options};
 use types::{Index, PeerId};
 
 use crate::cluster::{Cluster, Faults};
@@ -10,14 +10,15 @@ use crate::cluster::{Cluster, Faults};
 const PEER_COUNT: u64 = 6;
 
 fn options() -> Options {
-    Options {
-        // Small, so that pages, windows and probes are cut in odd places.
+    // Small, so that pages, windows and probes are cut in odd places.
+    let behaviour = Behaviour {
         append_bytes_max: 300,
         inflight_bytes_max: 1_500,
         committed_bytes_max: 400,
         uncommitted_bytes_max: 6_000,
-        ..Options::new(PeerId(1), 0)
-    }
+        ..Behaviour::default()
+    };
+    Options { behaviour: Arc::new(behaviour), ..Options::new(PeerId(1), 0) }
 }
 
 /// One random history.

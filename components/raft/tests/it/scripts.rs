@@ -72,7 +72,8 @@ fn run_line(slot: &mut Option<World>, line: &str, output: &mut String) {
     let words: Vec<&str> = line.split_whitespace().collect();
     if words[0] == "cluster" {
         let peer_count = list(&words, "peers")[0];
-        let options = Options { append_bytes_max: 4_096, ..Options::new(PeerId(1), 0) };
+        let mut options = Options::new(PeerId(1), 0);
+        options.behaviour_mut().append_bytes_max = 4_096;
         let (voters, learners) = (list(&words, "voters"), list(&words, "learners"));
         *slot = Some(World::Cluster(Box::new(Cluster::new(3, peer_count, &voters, &learners, &options))));
         return;

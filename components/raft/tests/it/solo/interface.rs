@@ -334,7 +334,7 @@ fn entries_are_applied_ahead_of_the_disk_only_if_that_is_allowed() {
     let log = entries(&[1, 1, 1, 1]);
     let handed_out = |ahead| {
         let mut options = options(1);
-        options.apply_ahead_entries_max = ahead;
+        options.behaviour_mut().apply_ahead_entries_max = ahead;
         let mut solo = Solo::start(options, disk(&[1, 2, 3], &[], 1), Instant::ZERO);
         solo.step_only(2, 1, append(first_position(), &log, 4));
         solo.take_ready();
@@ -350,7 +350,7 @@ fn what_changes_configuration_or_region_is_never_applied_ahead_of_the_disk() {
         [(types::EntryKind::Configuration, configuration), (types::EntryKind::Region, "split".into())]
     {
         let mut options = options(1);
-        options.apply_ahead_entries_max = 9;
+        options.behaviour_mut().apply_ahead_entries_max = 9;
         let mut solo = Solo::start(options, disk(&[1, 2, 3], &[], 1), Instant::ZERO);
         let mut log = entries(&[1, 1, 1]);
         (log[1].kind, log[1].payload) = (kind, payload);

@@ -329,7 +329,7 @@ fn a_restarted_peer_reads_its_tail_back_when_asked_about_it() {
 #[test]
 fn committed_entries_come_in_pages_that_need_not_be_applied_first() {
     let mut options = super::options(1);
-    options.committed_bytes_max = 150;
+    options.behaviour_mut().committed_bytes_max = 150;
     let mut solo = Solo::start(options, disk(&[1, 2, 3], &[1; 8], 1), types::Instant::ZERO);
     solo.step_only(
         2,
@@ -423,8 +423,8 @@ fn heartbeats_are_sent_only_to_who_was_sent_nothing() {
 #[test]
 fn a_window_of_bytes_bounds_what_is_under_way() {
     let mut options = super::options(1);
-    options.append_bytes_max = 200;
-    options.inflight_bytes_max = 600;
+    options.behaviour_mut().append_bytes_max = 200;
+    options.behaviour_mut().inflight_bytes_max = 600;
     let mut solo = Solo::start(options, disk(&[1, 2, 3], &[1], 1), types::Instant::ZERO);
     solo.elect(&[1, 2, 3]);
     let stamp = solo.last_stamp();
@@ -457,7 +457,7 @@ fn a_window_of_bytes_bounds_what_is_under_way() {
 #[test]
 fn uncommitted_bytes_are_bounded() {
     let mut options = super::options(1);
-    options.uncommitted_bytes_max = 200;
+    options.behaviour_mut().uncommitted_bytes_max = 200;
     let mut solo = Solo::start(options, disk(&[1, 2, 3], &[1], 1), types::Instant::ZERO);
     solo.elect(&[1, 2, 3]);
     let stamp = solo.last_stamp();
