@@ -42,7 +42,7 @@ pub(crate) struct RaftWorker {
     /// Regions with something to do in this round.
     touched: Vec<RegionId>,
     pub(crate) out: RoundOutput,
-    /// Wall minus monotonic time of recent rounds, for leases (D2).
+    /// Wall minus monotonic time of recent rounds, for leases (D2): each from when it was first found on.
     wall_leads: VecDeque<(Instant, i64)>,
     pub(crate) sleepers: Sleepers,
     is_disk_full: bool,
@@ -493,7 +493,9 @@ impl RaftWorker {
     fn note_wall_lead(&mut self, now: Now) {
         let monotonic_ms = i64::try_from(now.monotonic.0 / 1_000_000).unwrap_or(i64::MAX);
         let lead = i64::try_from(now.wall.0).unwrap_or(i64::MAX) - monotonic_ms;
-        self.wall_leads.push_back((now.monotonic, lead));
+        if self.wall_leads.back().is_none_or(|(_, last)| *last != lead) {
+            self.wall_leads.push_back((now.monotonic, lead));
+        }
         // One reading older than every lease stays in front.
         let horizon = now.monotonic - self.shared.config.election_timeout;
         while self.wall_leads.get(1).is_some_and(|(at, _)| *at < horizon) {
