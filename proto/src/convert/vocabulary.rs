@@ -56,6 +56,15 @@ pub(super) fn role_from_number(number: i32) -> Result<PeerRole> {
     }
 }
 
+/// In a buffer that has room for them and no more: a store keeps the descriptors of all its regions.
+pub(crate) fn peers_from(peers: Vec<wire::Peer>) -> Result<Vec<Peer>> {
+    let mut converted = Vec::with_capacity(peers.len());
+    for peer in peers {
+        converted.push(Peer::try_from(peer)?);
+    }
+    Ok(converted)
+}
+
 impl From<Region> for wire::Region {
     fn from(region: Region) -> wire::Region {
         wire::Region {
@@ -75,7 +84,7 @@ impl TryFrom<wire::Region> for Region {
         if range.is_empty() {
             return Err(Error::Inconsistent { message: "Region", reason: "its range holds no key" });
         }
-        let peers = region.peers.into_iter().map(Peer::try_from).collect::<Result<Vec<_>>>()?;
+        let peers = peers_from(region.peers)?;
         if !peers.is_sorted_by(|left, right| left.id < right.id) {
             return Err(Error::Inconsistent {
                 message: "Region",

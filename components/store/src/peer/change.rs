@@ -113,8 +113,8 @@ impl Peer {
             // Whoever made this goal saw other peers: it might bring one back that was removed since.
             return Err(Error::EpochNotMatch { current: vec![region.clone()] });
         }
-        if let Some((_, running, _)) = &self.proposed_split {
-            return Err(self.being_split(*running));
+        if let Some(proposed) = &self.proposed_split {
+            return Err(self.being_split(proposed.change_id));
         }
         let change = ConfigurationChange { peers: goal.clone(), change_id };
         change.check().map_err(|error| Error::Refused(error.to_string()))?;
@@ -122,7 +122,7 @@ impl Peer {
         if !is_plain {
             return Err(Error::Refused("a goal names voters and learners only".to_owned()));
         }
-        self.change = Some(PeersChange { goal, change_id });
+        self.change = Some(Box::new(PeersChange { goal, change_id }));
         self.drive_change(now);
         Ok(())
     }

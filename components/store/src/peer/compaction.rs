@@ -4,8 +4,6 @@
 //! followers that are briefly behind, and a leader what its slowest peer still lacks; each within bounds, so that no peer
 //! and no region makes a log grow for ever. Who is further behind gets a snapshot.
 
-use std::collections::VecDeque;
-
 use engine::LogWrite;
 use types::{Entry, Index, Instant, LogPosition};
 
@@ -21,8 +19,8 @@ use crate::{
 /// How large and how old the parts of a log are. What an earlier run has written is not known and counts as nothing.
 #[derive(Debug, Default)]
 pub(super) struct LogAge {
-    /// Ascending, up to the log's end.
-    marks: VecDeque<Mark>,
+    /// Ascending, up to the log's end: few.
+    marks: Vec<Mark>,
     /// Bytes written behind the last mark that was removed at the front.
     start_bytes: u64,
 }
@@ -53,31 +51,27 @@ impl LogAge {
     /// Entries are written; they replace whatever the log held from the first of them on.
     pub(super) fn on_written(&mut self, now: Instant, entries: &[Entry]) {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
-        while self.marks.pop_back_if(|mark| mark.last_index >= first.index).is_some() {}
+        while self.marks.pop_if(|mark| mark.last_index >= first.index).is_some() {}
         let bytes: usize = entries.iter().map(Entry::size_bytes).sum();
         let before = self.end_bytes();
         let end_bytes = before + bytes as u64;
         let start_bytes = self.marks.iter().rev().nth(1).map_or(self.start_bytes, |mark| mark.end_bytes);
-        match self.marks.back_mut() {
+        match self.marks.last_mut() {
             Some(mark)
                 if end_bytes - start_bytes <= LOG_MARK_BYTES && now.since(mark.began_at) <= LOG_MARK_AGE =>
             {
                 (mark.last_index, mark.end_bytes, mark.ended_at) = (last.index, end_bytes, now);
             }
             Some(_) | None => {
-                self.marks.push_back(Mark {
-                    last_index: last.index,
-                    end_bytes,
-                    began_at: now,
-                    ended_at: now,
-                });
+                self.marks.push(Mark { last_index: last.index, end_bytes, began_at: now, ended_at: now });
             }
         }
     }
 
     /// The log now begins behind `index`.
     pub(super) fn on_truncated(&mut self, index: Index) {
-        while let Some(mark) = self.marks.pop_front_if(|mark| mark.last_index <= index) {
+        let count = self.marks.partition_point(|mark| mark.last_index <= index);
+        if let Some(mark) = self.marks.drain(..count).next_back() {
             self.start_bytes = mark.end_bytes;
         }
         if self.marks.is_empty() {
@@ -107,7 +101,7 @@ impl LogAge {
     }
 
     fn end_bytes(&self) -> u64 {
-        self.marks.back().map_or(self.start_bytes, |mark| mark.end_bytes)
+        self.marks.last().map_or(self.start_bytes, |mark| mark.end_bytes)
     }
 }
 

@@ -11,10 +11,7 @@ mod sleep;
 mod split;
 mod wish;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use actor::Now;
 use raft::{MessageBody, RaftGroup, Role};
@@ -24,20 +21,28 @@ pub(crate) use ready::RoundOutput;
 pub(crate) use sleep::{Patience, Rest};
 
 use self::{
-    change::PeersChange, compaction::LogAge, proposals::Proposals, reads::WaitingReads, report::Reported,
-    sleep::Sleep, wish::PendingWish,
+    change::PeersChange,
+    compaction::LogAge,
+    proposals::Proposals,
+    reads::WaitingReads,
+    report::Reported,
+    sleep::Sleep,
+    split::{ProposedSplit, RegionEntries},
+    wish::PendingWish,
 };
 use crate::{
     Error, Result,
     lifecycle::PendingSplit,
     message::{
-        AdminAction, AdminRequest, AppliedNotice, RaftEnvelope, ReceivedSnapshot, RequestContext, Responder,
+        AdminAction, AdminRequest, AppliedNotice, RaftEnvelope, ReceivedSnapshot, RequestContext,
         SnapshotInstall,
     },
     view::RegionView,
 };
 
 /// A peer. Its raft worker owns it; others see its [`RegionView`].
+///
+/// A store holds tens of thousands of them, most of which sleep (D7): what few peers have at any time is in boxes.
 pub(crate) struct Peer {
     pub(crate) region_id: RegionId,
     /// This store's peer, with the role in the last configuration of its log.
@@ -48,10 +53,7 @@ pub(crate) struct Peer {
     region: Option<Arc<Region>>,
     /// Peers that have shown a log in this run, so that they need not be told how to come into being.
     answered: Vec<PeerId>,
-    /// Where senders live that no configuration of the log names (a leader that this log does not know yet).
-    contacts: BTreeMap<PeerId, PeerIdentity>,
-    /// The keys of the region, as the messages that created this peer named them; for the time without a descriptor.
-    announced_range: Option<Box<KeyRange>>,
+    hearsay: Option<Box<Hearsay>>,
     /// The term of the last applied entry.
     applied_term: Term,
     /// The last index that was written to the log engine.
@@ -59,27 +61,26 @@ pub(crate) struct Peer {
     log_age: LogAge,
     /// Whether the worker has this peer among those with a log to truncate.
     pub(crate) is_log_noted: bool,
-    proposals: Proposals,
-    reads: WaitingReads,
-    change: Option<PeersChange>,
+    requests: Option<Box<Requests>>,
+    change: Option<Box<PeersChange>>,
     /// A snapshot whose data is here, on its way through Raft.
     received: Option<Box<ReceivedSnapshot>>,
     /// The record of a snapshot that is being made durable, and the Ready that carries it.
-    installing: Option<(Index, InstallStage)>,
+    installing: Option<Box<(Index, InstallStage)>>,
     /// A split that the applier waits for.
     pub(crate) splitting: Option<Box<PendingSplit>>,
-    /// Indexes of entries that change the region itself and are not applied yet.
-    region_entries: BTreeSet<Index>,
-    /// A split that this peer has proposed: where it is, its name, and who is answered.
-    proposed_split: Option<(Index, u64, Vec<Responder<()>>)>,
+    /// Entries that change the region itself and are not applied yet, if there are any.
+    region_entries: Option<Box<RegionEntries>>,
+    /// A split that this peer has proposed.
+    proposed_split: Option<Box<ProposedSplit>>,
     /// The name of the last split that was applied.
     last_split: Option<u64>,
     /// Where the region should be divided, for it is too large.
     wish: Option<Box<PendingWish>>,
     /// When a change wants a look.
     next_look: Instant,
-    /// What placement was told last.
-    reported: Reported,
+    /// What placement was told last of this leadership, if anything.
+    reported: Option<Box<Reported>>,
     /// When a leader was heard last, or the others were asked whether this peer still belongs to the region.
     contact_at: Instant,
     pub(crate) sleep: Sleep,
@@ -89,6 +90,28 @@ pub(crate) struct Peer {
     pub(crate) is_touched: bool,
     /// When the worker's timers have this peer.
     pub(crate) scheduled: Instant,
+}
+
+/// What messages have said that the log does not.
+#[derive(Default)]
+struct Hearsay {
+    /// Where senders live that no configuration of the log names (a leader that this log does not know yet).
+    contacts: BTreeMap<PeerId, PeerIdentity>,
+    /// The keys of the region, as the messages that created this peer named them; for the time without a descriptor.
+    range: Option<KeyRange>,
+}
+
+/// What clients have asked for. Allocated with the first request; it stays until the peer sleeps.
+#[derive(Default)]
+struct Requests {
+    proposals: Proposals,
+    reads: WaitingReads,
+}
+
+impl Requests {
+    fn has_any(&self) -> bool {
+        self.proposals.has_any() || self.reads.has_any()
+    }
 }
 
 /// Whether a message shows that its sender has a log. One that has none has nothing durable: a restart of its store ends it,
@@ -138,24 +161,24 @@ impl Peer {
             view: start.view,
             region: start.region,
             answered: Vec::new(),
-            contacts: BTreeMap::new(),
-            announced_range: start.announced_range.map(Box::new),
+            hearsay: start
+                .announced_range
+                .map(|range| Box::new(Hearsay { range: Some(range), ..Hearsay::default() })),
             applied_term: start.applied_term,
             written_index,
             log_age: LogAge::default(),
             is_log_noted: false,
-            proposals: Proposals::default(),
-            reads: WaitingReads::default(),
+            requests: None,
             change: None,
             received: None,
             installing: None,
             splitting: None,
-            region_entries: BTreeSet::new(),
+            region_entries: None,
             proposed_split: None,
             last_split: None,
             wish: None,
             next_look: Instant::MAX,
-            reported: Reported::default(),
+            reported: None,
             contact_at: now,
             sleep: Sleep::new(now),
             is_removed: false,
@@ -183,14 +206,16 @@ impl Peer {
         }
         let question = if self.is_leader() { Instant::MAX } else { self.question_due() };
         let wish = self.wish.as_ref().map_or(Instant::MAX, |wish| wish.tell_at());
-        let soonest = self.group.deadline().min(self.next_look).min(self.reads.deadline());
+        let soonest = self.group.deadline().min(self.next_look).min(self.reads_deadline());
         soonest.min(question).min(rest).min(wish)
     }
 
     /// Whatever is due at `now`.
     pub(crate) fn tick(&mut self, now: Now) {
         self.group.tick(now.monotonic);
-        self.reads.expire(now.monotonic, self.region_id);
+        if let Some(requests) = &mut self.requests {
+            requests.reads.expire(now.monotonic, self.region_id);
+        }
         if now.monotonic >= self.next_look {
             self.next_look = Instant::MAX;
             self.drive_change(now.monotonic);
@@ -202,7 +227,7 @@ impl Peer {
         if envelope.to.id != self.me.id {
             tracing::debug!(to = envelope.to.id.0, "message for another peer of this store is dropped");
             // Whoever wants to have another peer here may know that this one was removed.
-            self.contacts.insert(envelope.from.id, envelope.from);
+            self.note_sender(envelope.from);
             self.hasten_question(now);
             return;
         }
@@ -213,10 +238,10 @@ impl Peer {
             self.answered.push(envelope.from.id);
         }
         if self.find_store(envelope.from.id) != Some(envelope.from.store_id) {
-            self.contacts.insert(envelope.from.id, envelope.from);
+            self.note_sender(envelope.from);
         }
         if let (None, Some(range)) = (&self.region, envelope.range) {
-            self.announced_range = Some(Box::new(range));
+            self.hearsay.get_or_insert_default().range = Some(range);
         }
         if matches!(envelope.message.body, MessageBody::Snapshot { .. }) {
             // Only this store's own snapshot worker may say that a snapshot is here.
@@ -237,8 +262,9 @@ impl Peer {
             term: header.term,
             body: MessageBody::Snapshot { meta },
         };
-        self.contacts.insert(header.from.id, header.from);
+        let from = header.from;
         self.received = Some(received);
+        self.note_sender(from);
         self.group.step(now, message);
     }
 
@@ -246,7 +272,7 @@ impl Peer {
     pub(crate) fn on_applied(&mut self, now: Now, notice: AppliedNotice, out: &mut RoundOutput) {
         self.applied_term = notice.position.term;
         self.group.advance(now.monotonic, notice.position.index);
-        self.installing.take_if(|(index, _)| *index <= notice.position.index);
+        self.installing.take_if(|installing| installing.0 <= notice.position.index);
         self.on_split_applied(&notice);
         if let Some(region) = notice.region {
             self.tell_removed(&region, out);
@@ -286,7 +312,29 @@ impl Peer {
         }
         let configurations = self.group.configurations();
         let mut peers = configurations.iter().rev().flat_map(|(_, change)| &change.peers);
-        peers.find(|peer| peer.id == id).or_else(|| self.contacts.get(&id)).copied()
+        let heard = || self.hearsay.as_ref().and_then(|hearsay| hearsay.contacts.get(&id));
+        peers.find(|peer| peer.id == id).or_else(heard).copied()
+    }
+
+    /// No configuration of the log may name whoever has sent something.
+    fn note_sender(&mut self, from: PeerIdentity) {
+        self.hearsay.get_or_insert_default().contacts.insert(from.id, from);
+    }
+
+    /// A peer that falls asleep keeps no room for what may never come (D7), nor what its log knows better.
+    fn shrink(&mut self) {
+        self.log_age.shrink();
+        self.answered.shrink_to_fit();
+        // It has no work: all of them are answered.
+        self.requests = None;
+        let known = self.group.configurations();
+        let is_named =
+            |id: PeerId| known.iter().any(|(_, change)| change.peers.iter().any(|peer| peer.id == id));
+        if let Some(hearsay) = &mut self.hearsay {
+            hearsay.range.take_if(|_| self.region.is_some());
+            hearsay.contacts.retain(|id, _| !is_named(*id));
+        }
+        self.hearsay.take_if(|hearsay| hearsay.range.is_none() && hearsay.contacts.is_empty());
     }
 
     fn has_answered(&self, id: PeerId) -> bool {
@@ -295,9 +343,9 @@ impl Peer {
 
     /// The range to name to a peer that may not exist yet.
     fn range(&self) -> KeyRange {
-        match (&self.region, &self.announced_range) {
+        match (&self.region, &self.hearsay) {
             (Some(region), _) => region.range.clone(),
-            (None, Some(range)) => KeyRange::clone(range),
+            (None, Some(hearsay)) => hearsay.range.clone().unwrap_or_default(),
             (None, None) => KeyRange::default(),
         }
     }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use types::{Command, Entry, Index, LogCommand, Outcome, RegionId, Request, Term};
 
-use super::Peer;
+use super::{Peer, Requests};
 use crate::{
     Error, Result,
     apply::from_kv,
@@ -72,14 +72,14 @@ impl Peer {
             return proposal.responder.reply(Err(error));
         }
         let size_bytes = kv::command::size_bytes(&proposal.request.command);
-        if self.proposals.waiting_bytes + size_bytes > WAITING_BYTES_MAX && !self.proposals.waiting.is_empty()
-        {
+        let proposals = &mut self.requests.get_or_insert_default().proposals;
+        if proposals.waiting_bytes + size_bytes > WAITING_BYTES_MAX && !proposals.waiting.is_empty() {
             proposal.responder.reply(Err(Error::busy("too many bytes wait to be proposed")));
             return;
         }
-        self.proposals.waiting_bytes += size_bytes;
+        proposals.waiting_bytes += size_bytes;
         let Proposal { request, responder, .. } = proposal;
-        self.proposals.waiting.push(Waiting { request, responder, reservation });
+        proposals.waiting.push(Waiting { request, responder, reservation });
     }
 
     /// Refuses what could not be applied, and cuts a range to the region's: once, here (D6).
@@ -97,12 +97,13 @@ impl Peer {
     /// for this one; and a client that was told "busy" would take that to its user.
     pub(super) fn propose_waiting(&mut self, now: actor::Now, ledger: &Ledger) {
         let is_disk_busy = self.group.persisted_index() < self.group.last().index;
-        if self.proposals.waiting.is_empty() || is_disk_busy || self.group.is_transferring() {
+        let Some(Requests { proposals, .. }) = self.requests.as_deref_mut() else { return };
+        if proposals.waiting.is_empty() || is_disk_busy || self.group.is_transferring() {
             return;
         }
         self.sleep.note_request(now.monotonic);
-        self.proposals.waiting_bytes = 0;
-        let mut waiting = std::mem::take(&mut self.proposals.waiting).into_iter().peekable();
+        proposals.waiting_bytes = 0;
+        let mut waiting = std::mem::take(&mut proposals.waiting).into_iter().peekable();
         let part = usize::try_from(ledger.limit_bytes() / LEDGER_PART).unwrap_or(usize::MAX);
         let joined_bytes_max = ENTRY_JOINED_BYTES_MAX.min(part);
         while let Some(first) = waiting.next() {
@@ -147,7 +148,7 @@ impl Peer {
     }
 
     fn track(&mut self, index: Index, term: Term, responders: Vec<Responder<Outcome>>) {
-        let in_flight = &mut self.proposals.in_flight;
+        let in_flight = &mut self.requests.get_or_insert_default().proposals.in_flight;
         assert!(in_flight.back().is_none_or(|last| last.index < index), "proposals get ascending indexes");
         in_flight.push_back(InFlight { index, term, responders });
     }

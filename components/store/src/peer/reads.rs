@@ -14,6 +14,7 @@ use crate::{
 
 #[derive(Default)]
 pub(super) struct WaitingReads {
+    /// Counts from zero again behind a sleep: no read of before is under way then.
     last_id: u64,
     /// By id, and so by age.
     waiting: BTreeMap<u64, (ReadRequest, Instant)>,
@@ -46,21 +47,26 @@ impl WaitingReads {
 }
 
 impl Peer {
+    pub(super) fn reads_deadline(&self) -> Instant {
+        self.requests.as_ref().map_or(Instant::MAX, |requests| requests.reads.deadline())
+    }
+
     /// Starts a read index for a read that has passed the checks of its context.
     pub(crate) fn start_read(&mut self, now: Instant, read: ReadRequest) {
-        if self.reads.waiting.len() >= WAITING_READS_MAX {
+        let reads = &mut self.requests.get_or_insert_default().reads;
+        if reads.waiting.len() >= WAITING_READS_MAX {
             read.responder.reply(Err(Error::ReadIndexNotReady(self.region_id)));
             return;
         }
         self.sleep.note_request(now);
-        self.reads.last_id += 1;
-        self.reads.waiting.insert(self.reads.last_id, (read, now + READ_INDEX_TIMEOUT));
-        self.group.read_index(now, self.reads.last_id);
+        reads.last_id += 1;
+        reads.waiting.insert(reads.last_id, (read, now + READ_INDEX_TIMEOUT));
+        self.group.read_index(now, reads.last_id);
     }
 
     /// A read index is decided: the read goes on to where it waits for apply, or is answered that it cannot be.
     pub(super) fn on_read_state(&mut self, state: ReadState) -> Option<(Index, ConfirmedRead)> {
-        let (request, _) = self.reads.waiting.remove(&state.id)?;
+        let (request, _) = self.requests.as_mut()?.reads.waiting.remove(&state.id)?;
         match state.index {
             Some(index) => Some((index, ConfirmedRead { request, proof: ReadProof::ReadIndex })),
             None if self.is_leader() => {

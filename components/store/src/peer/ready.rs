@@ -167,7 +167,7 @@ impl Peer {
                 if let Some(install) = self.snapshot_record(shared, &meta) {
                     out.batch.records.push(install.record.clone());
                     let stage = InstallStage::Recording(ready.number, Box::new(install));
-                    self.installing = Some((meta.position.index, stage));
+                    self.installing = Some(Box::new((meta.position.index, stage)));
                 }
             }
             self.note_region_entries(&ready.entries);
@@ -220,7 +220,7 @@ impl Peer {
     /// A batch is durable.
     pub(crate) fn on_persisted(&mut self, now: Instant, number: u64, out: &mut RoundOutput) {
         self.group.on_persisted(now, number);
-        if let Some((_, stage)) = &mut self.installing
+        if let Some((_, stage)) = self.installing.as_deref_mut()
             && matches!(stage, InstallStage::Recording(waits_for, _) if *waits_for <= number)
             && let InstallStage::Recording(_, install) = std::mem::replace(stage, InstallStage::Applying)
         {
@@ -230,7 +230,9 @@ impl Peer {
 
     fn hand_over_committed(&mut self, entries: Vec<Entry>, out: &mut RoundOutput) {
         let Some(last) = entries.last() else { return };
-        let proposals = self.proposals.take_committed(last.index);
+        let requests = self.requests.as_mut();
+        let proposals =
+            requests.map_or_else(Vec::new, |requests| requests.proposals.take_committed(last.index));
         let committed = CommittedEntries { region_id: self.region_id, entries, proposals };
         out.applies.push((self.region_id, ApplyMail::Commit(committed)));
     }
@@ -251,7 +253,9 @@ impl Peer {
         );
         if change.role != raft::Role::Leader {
             let not_leader = self.not_leader();
-            self.proposals.fail_all(&not_leader);
+            if let Some(requests) = &mut self.requests {
+                requests.proposals.fail_all(&not_leader);
+            }
             self.drop_change();
             self.drop_proposed_split();
         }

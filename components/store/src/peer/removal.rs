@@ -33,8 +33,10 @@ impl Peer {
     /// Answers everyone who waits for something that this peer will not do any more.
     pub(crate) fn fail_all(&mut self) {
         let gone = Error::RegionNotFound(self.region_id);
-        self.proposals.fail_all(&gone);
-        self.reads.fail_all(&gone);
+        if let Some(requests) = &mut self.requests {
+            requests.proposals.fail_all(&gone);
+            requests.reads.fail_all(&gone);
+        }
         self.view.update(|view| {
             view.leader = None;
             view.lease = None;
@@ -76,7 +78,8 @@ impl Peer {
         }
         self.contact_at = now;
         let known = self.group.configurations().iter().flat_map(|(_, change)| &change.peers);
-        let mut stores: Vec<_> = known.chain(self.contacts.values()).map(|peer| peer.store_id).collect();
+        let heard = self.hearsay.iter().flat_map(|hearsay| hearsay.contacts.values());
+        let mut stores: Vec<_> = known.chain(heard).map(|peer| peer.store_id).collect();
         stores.sort_unstable();
         stores.dedup();
         for store in stores.into_iter().filter(|store| *store != self.me.store_id) {

@@ -15,11 +15,11 @@ use crate::{
     message::{LeadChanges, RegionReport},
 };
 
-/// What was reported last.
-#[derive(Debug, Default)]
+/// What was reported last of a leadership.
+#[derive(Debug)]
 pub(super) struct Reported {
-    /// Of this leadership; `None`: nothing, or that there is none any more.
-    term: Option<Term>,
+    /// Its term.
+    term: Term,
     /// When this leadership was reported first.
     since: Instant,
     /// The descriptor's.
@@ -37,7 +37,7 @@ impl Reported {
     /// Whether a look at the region is due: soon while something is wrong with one of them, for it may be the
     /// last look before the region sleeps.
     fn is_due(&self, now: Instant, term: Term, epoch: Epoch) -> bool {
-        self.term != Some(term)
+        self.term != term
             || self.epoch != epoch
             || !self.pending_peers.is_empty()
             || !self.down_peers.is_empty()
@@ -53,35 +53,38 @@ impl Peer {
         }
         let term = self.group.term();
         // Who falls asleep says at once what it would have come to say.
-        let is_due = |epoch| self.sleep.is_asleep() || self.reported.is_due(now, term, epoch);
+        let reported = self.reported.as_deref();
+        let is_due = |epoch| {
+            self.sleep.is_asleep() || reported.is_none_or(|reported| reported.is_due(now, term, epoch))
+        };
         let Some(region) = self.region.as_ref().filter(|region| is_due(region.epoch)) else {
             return;
         };
         let region = Arc::clone(region);
-        let reported = &self.reported;
-        let since = if reported.term == Some(term) { reported.since } else { now };
+        let reported = reported.filter(|reported| reported.term == term);
+        let since = reported.map_or(now, |reported| reported.since);
         let (down_peers, pending_peers) = self.troubled_peers(now, since);
         let size = self.view.read(|view| view.size);
-        let reported = &mut self.reported;
-        let is_known = reported.term == Some(term)
+        let look_at = now + REPORT_LOOK_INTERVAL;
+        if let Some(reported) = &mut self.reported
+            && reported.term == term
             && reported.epoch == region.epoch
             && reported.down_peers == down_peers
             && reported.pending_peers == pending_peers
-            && !size.has_moved_from(reported.size);
-        let look_at = now + REPORT_LOOK_INTERVAL;
-        if is_known {
+            && !size.has_moved_from(reported.size)
+        {
             reported.look_at = look_at;
             return;
         }
-        self.reported = Reported {
-            term: Some(term),
+        self.reported = Some(Box::new(Reported {
+            term,
             since,
             epoch: region.epoch,
             down_peers: down_peers.clone(),
             pending_peers: pending_peers.clone(),
             size,
             look_at,
-        };
+        }));
         changes.leads.push(RegionReport {
             leader: region.find_peer(self.me.id).unwrap_or(self.me),
             region: Region::clone(&region),
@@ -94,8 +97,7 @@ impl Peer {
 
     /// This peer leads no longer, or ends: placement hears it if it had heard of the leadership.
     pub(crate) fn report_no_lead(&mut self, changes: &mut LeadChanges) {
-        if self.reported.term.take().is_some() {
-            self.reported = Reported::default();
+        if self.reported.take().is_some() {
             changes.leads_no_longer.push(self.region_id);
         }
     }

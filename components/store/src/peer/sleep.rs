@@ -283,7 +283,7 @@ impl Peer {
             self.withdraw_offer(now);
             return false;
         }
-        self.log_age.shrink();
+        self.shrink();
         self.sleep.rest = Rest::Leading(Box::new(LeadingSleep { sleeper, agreed, debts }));
         self.sleep.failed_count = 0;
         true
@@ -313,7 +313,7 @@ impl Peer {
         }
         let sleeper = Sleeper { region_id: self.region_id, term: contract.term };
         let asleep = FollowingSleep { sleeper, leader_store: from, incarnation };
-        self.log_age.shrink();
+        self.shrink();
         self.sleep.rest = Rest::Following(Box::new(asleep));
         true
     }
@@ -364,7 +364,6 @@ impl Peer {
             || self.received.is_some()
             || self.installing.is_some()
             || self.region.is_none()
-            || self.proposals.has_any()
-            || self.reads.has_any()
+            || self.requests.as_ref().is_some_and(|requests| requests.has_any())
     }
 }

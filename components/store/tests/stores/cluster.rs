@@ -644,6 +644,22 @@ impl Cluster {
         self.finish(pending)
     }
 
+    /// Writes one pair to each of these regions that [`Cluster::split_into`] has made, through whoever leads it.
+    pub(crate) fn put_to_each(&mut self, regions: &[RegionId]) {
+        let mut answers = Vec::new();
+        for region_id in regions {
+            let leader = self.leader(*region_id).expect("somebody leads");
+            let (answer, responder) = pending();
+            answers.push(answer);
+            let key = Bytes::from(format!("k{:06}", region_id.0));
+            let command = Command::Put(Pair { key, value: Bytes::from_static(b"value"), ttl_seconds: 0 });
+            let context = RequestContext { region_id: *region_id, ..RequestContext::default() };
+            let request = Request { session: None, command };
+            self.stores[&leader].store.submit(vec![Proposal { context, request, responder }]);
+        }
+        answers.into_iter().for_each(|answer| assert_eq!(self.finish(answer), Ok(Outcome::Done)));
+    }
+
     /// Waits for an answer, at most five seconds.
     pub(crate) fn finish<T>(&mut self, pending: Pending<T>) -> Result<T> {
         for _ in 0..5_000 {
