@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use raft::MessageBody;
-use store::{AdminAction, Error, RaftEnvelope, StoreMessage};
+use store::{AdminAction, Error, LastSplit, RaftEnvelope, SplitKeysWish, StoreMessage};
 use types::{Outcome, PeerId, PeerRole, RegionId, StoreId, Term};
 
 use crate::{CHILD, FIRST, cluster::Cluster};
@@ -25,6 +25,25 @@ fn put_of(key: &'static str, value: &'static str) -> types::Command {
 
 pub(crate) fn halves() -> Vec<(RegionId, types::KeyRange)> {
     vec![(RegionId::FIRST, types::KeyRange::new("", "m")), (CHILD, types::KeyRange::new("m", ""))]
+}
+
+/// What its row says of a region's last split is written anew with each change of peers.
+#[test]
+fn a_split_is_remembered_over_a_change_of_peers() {
+    let mut cluster = Cluster::with_stores(3);
+    cluster.grow_to_three_voters();
+    let split = cluster.split_at(FIRST, "m", 7);
+    assert_eq!(cluster.admin(FIRST, split.clone()), Ok(()));
+    let mut peers = cluster.region(FIRST).peers.clone();
+    peers.pop();
+    let action = AdminAction::SetPeers { peers: peers.clone(), change_id: 8 };
+    assert_eq!(cluster.admin(FIRST, action), Ok(()));
+    cluster.advance(Duration::from_secs(2));
+    assert_eq!(cluster.region(FIRST).peers, peers);
+    let found = cluster.find_split_keys(FIRST, RegionId::FIRST, SplitKeysWish::Middle);
+    let last_split = LastSplit { change_id: 7, keys: vec![Bytes::from("m")] };
+    assert_eq!(found.map(|found| found.last_split), Ok(Some(last_split)));
+    assert_eq!(cluster.admin(FIRST, split), Ok(()), "it has been carried out");
 }
 
 #[test]
