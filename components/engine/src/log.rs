@@ -28,7 +28,7 @@ pub struct RaftState {
     pub hard_state: HardState,
     /// The position behind which the log begins.
     pub truncated: LogPosition,
-    /// The last position of the log.
+    /// The last position of the log when this was written: entries that only extend a log are written without it.
     pub last: LogPosition,
     /// The configuration in force at `truncated` and every one behind it, with the index of its entry, ascending.
     pub configurations: Vec<(Index, ConfigurationChange)>,
@@ -91,6 +91,10 @@ pub trait LogEngine: Send + Sync {
 
     /// Every region's Raft state, in order of region.
     fn raft_states(&self) -> Result<Vec<(RegionId, RaftState)>>;
+
+    /// The last entry that is stored of each of these regions, given in ascending order: behind [`RaftState::last`] where
+    /// the log was extended since. `None`: none is.
+    fn last_positions(&self, regions: &[RegionId]) -> Result<Vec<Option<LogPosition>>>;
 
     /// Every lifecycle record that was not removed, in order.
     fn lifecycle_records(&self) -> Result<Vec<LifecycleRecord>>;

@@ -122,6 +122,27 @@ pub fn clearing_removes_one_region(fixture: &mut dyn Fixture) -> Result<()> {
     Ok(())
 }
 
+/// Where a log ends is found without reading it: also where entries were overwritten, truncated or cleared.
+pub fn the_last_entry_of_each_region_is_found(fixture: &mut dyn Fixture) -> Result<()> {
+    let running = Running::start(fixture);
+    let long = entries(2, 1, BASE, &[b"a", b"b", b"c", b"d"]);
+    for id in [2, 4, 6, 8, 255, 256].map(RegionId) {
+        append(&*running.log, id, &long)?;
+    }
+    let shorter = entries(3, 2, long[0].chain, &[b"x"]);
+    let overwritten = LogWrite { previous_last_index: Index(5), ..appended(RegionId(4), &shorter) };
+    let truncated = LogWrite { region_id: RegionId(6), truncate_to: Some(Index(5)), ..LogWrite::default() };
+    let cleared = LogWrite { region_id: RegionId(8), is_cleared: true, ..LogWrite::default() };
+    for changed in [overwritten, truncated, cleared] {
+        write(&*running.log, changed)?;
+    }
+    let running = running.restart();
+    let last = Some(long[3].position());
+    let found = running.log.last_positions(&[1, 2, 3, 4, 6, 8, 255, 256, 900].map(RegionId))?;
+    assert_eq!(found, [None, last, None, Some(shorter[0].position()), None, None, last, last, None]);
+    Ok(())
+}
+
 /// What a write brings beside `is_cleared` is there afterwards, also at indexes that were cleared.
 pub fn clearing_comes_before_the_rest_of_the_write(fixture: &mut dyn Fixture) -> Result<()> {
     let running = Running::start(fixture);

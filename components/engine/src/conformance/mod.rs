@@ -42,6 +42,7 @@ macro_rules! conformance_suite {
             log::clearing_removes_what_its_batch_has_written_before,
             log::clearing_a_long_log_leaves_room_for_a_new_one,
             log::raft_states_are_replaced,
+            log::the_last_entry_of_each_region_is_found,
             log::lifecycle_records_come_back_in_order,
             log::the_ident_is_replaced,
             log::local_rows_are_set_and_removed,

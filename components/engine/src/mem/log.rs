@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use types::{Chain, Entry, Index, RegionId};
+use types::{Chain, Entry, Index, LogPosition, RegionId};
 
 use super::{DiskState, Draw, Fault, MemDisk, flip_bit, injected};
 use crate::{
@@ -95,6 +95,16 @@ impl LogEngine for MemLog {
         self.check(&state)?;
         let with_id = |(id, rows): (&RegionId, &RegionRows)| rows.raft_state.clone().map(|raft| (*id, raft));
         Ok(state.log.applied.regions.iter().filter_map(with_id).collect())
+    }
+
+    fn last_positions(&self, regions: &[RegionId]) -> Result<Vec<Option<LogPosition>>> {
+        let state = self.disk.lock();
+        self.check(&state)?;
+        let last_of = |region| {
+            let rows = state.log.applied.regions.get(region)?;
+            rows.entries.last_key_value().map(|(_, entry)| entry.position())
+        };
+        Ok(regions.iter().map(last_of).collect())
     }
 
     fn lifecycle_records(&self) -> Result<Vec<LifecycleRecord>> {

@@ -154,7 +154,7 @@ impl Peer {
             let mut write = LogWrite {
                 region_id: self.region_id,
                 previous_last_index: self.written_index,
-                raft_state: Some(self.raft_state()),
+                raft_state: self.needs_state_written(&ready).then(|| self.raft_state()),
                 ..LogWrite::default()
             };
             out.is_synced |=
@@ -180,6 +180,18 @@ impl Peer {
         }
         out.persisted.push((self.region_id, ready.number));
         ready.committed
+    }
+
+    /// Whether a start must know more of what this Ready changes than the entries themselves say. Entries that only extend
+    /// the log say where it ends, and the commit index is a lower bound that the next state brings up to date. A
+    /// configuration besides the one that the log begins with may not be committed as far as the last state says: each
+    /// state says it once more until the log is truncated behind it.
+    fn needs_state_written(&self, ready: &Ready) -> bool {
+        let extends = ready.entries.first().is_some_and(|first| first.index == self.written_index.next());
+        ready.is_hard_state_urgent
+            || ready.snapshot.is_some()
+            || !extends
+            || self.group.configurations().len() > 1
     }
 
     /// The record of the snapshot that Raft has just accepted (D5). Every earlier record of this region is flushed

@@ -7,7 +7,7 @@ use std::sync::{
 
 use bytes::Bytes;
 use engine::{Error, LifecycleRecord, LogBatch, LogEngine, RaftState, Result, StoreIdent};
-use types::{Entry, Index, RegionId};
+use types::{Entry, Index, LogPosition, RegionId};
 
 /// Counts what a process makes its disk do, and says when it dies.
 pub(crate) struct Fuse {
@@ -69,6 +69,10 @@ impl LogEngine for MortalLog {
 
     fn raft_states(&self) -> Result<Vec<(RegionId, RaftState)>> {
         self.engine.raft_states()
+    }
+
+    fn last_positions(&self, regions: &[RegionId]) -> Result<Vec<Option<LogPosition>>> {
+        self.engine.last_positions(regions)
     }
 
     fn lifecycle_records(&self) -> Result<Vec<LifecycleRecord>> {
