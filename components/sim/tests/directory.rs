@@ -208,9 +208,9 @@ impl Asker {
             let step = self.world.step(end).expect("it is reached in time");
             match step {
                 Step::Host(host) => self.note_applied(host),
-                Step::Answer(answered) if answered.to == ASKER => self.on_answer(answered),
+                Step::Answer(answered) if answered.to == ASKER => self.on_answer(*answered),
                 Step::Answer(answered) => {
-                    self.operator.on_answer(&mut self.world, answered).expect("the operator is content");
+                    self.operator.on_answer(&mut self.world, *answered).expect("the operator is content");
                 }
                 Step::Alarm(Alarm::Operator(number)) => self.operator.on_alarm(&mut self.world, number),
                 Step::Alarm(Alarm::Client(_, reminder::PROBE)) => self.probe(),

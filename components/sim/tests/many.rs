@@ -172,7 +172,8 @@ impl Many {
         let step = self.world.step(end)?;
         match &step {
             Step::Answer(answered) if answered.to == Site::Operator => {
-                self.operator.on_answer(&mut self.world, answered.clone()).expect("the operator is content");
+                let answered = (**answered).clone();
+                self.operator.on_answer(&mut self.world, answered).expect("the operator is content");
             }
             Step::Alarm(Alarm::Operator(number)) => self.operator.on_alarm(&mut self.world, *number),
             Step::GaveUp(host, reason) => panic!("host {} gave up: {reason}", host.0),

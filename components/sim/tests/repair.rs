@@ -170,8 +170,8 @@ impl Run {
                 Step::Started(host) => self.checks.on_start(&self.world, host)?,
                 Step::GaveUp(host, reason) => return Err(Violation::GaveUp { host, reason }),
                 Step::Answer(answered) => match answered.to {
-                    Site::Client(at) => self.clients.on_answer(&mut self.world, at, answered),
-                    Site::Operator => self.operator.on_answer(&mut self.world, answered)?,
+                    Site::Client(at) => self.clients.on_answer(&mut self.world, at, *answered),
+                    Site::Operator => self.operator.on_answer(&mut self.world, *answered)?,
                     Site::Host(_) => {}
                 },
                 Step::Alarm(Alarm::Client(at, number)) => self.clients.on_alarm(&mut self.world, at, number),

@@ -1,6 +1,8 @@
 //! One split after the other, each of the region that the last one has made or left: each is answered as soon as it is applied,
 //! whichever store is asked. Nothing in between waits for a clock.
 
+#![allow(clippy::print_stdout, reason = "what was measured is worth a line")]
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +10,7 @@ use placement::{PlacementAnswer, PlacementCall, SplitRequest};
 use sim::{
     operator::Operator,
     world::{
-        Alarm, AnswerBody, Answered, CallBody, HostId, Moment, Rng, Step, Trace, World,
+        Alarm, AnswerBody, CallBody, HostId, Moment, Rng, Step, Trace, World,
         network::{Rates, Site},
     },
 };
@@ -53,9 +55,9 @@ impl Asker {
         let end = self.world.now() + longest;
         while !is_reached(self) {
             match self.world.step(end).expect("it is reached in time") {
-                Step::Answer(Answered { to: ASKER, body, .. }) => self.answer = Some(body),
+                Step::Answer(answered) if answered.to == ASKER => self.answer = Some(answered.body),
                 Step::Answer(answered) => {
-                    self.operator.on_answer(&mut self.world, answered).expect("the operator is content");
+                    self.operator.on_answer(&mut self.world, *answered).expect("the operator is content");
                 }
                 Step::Alarm(Alarm::Operator(number)) => self.operator.on_alarm(&mut self.world, number),
                 Step::GaveUp(host, reason) => panic!("host {} gave up: {reason}", host.0),

@@ -20,7 +20,7 @@ pub(crate) enum Event {
     /// A paused host goes on, if this is still the pause with this number.
     Resume(HostId, u64),
     /// The answer to a call arrives at its client.
-    Answer(Answered),
+    Answer(Box<Answered>),
     /// Something that clients or faults wanted to be reminded of.
     Alarm(Alarm),
 }

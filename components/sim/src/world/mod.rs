@@ -84,7 +84,7 @@ pub enum Step {
     /// Something at a host that changes none of its peers: an actor looks into its mailbox, a message arrives.
     Still(HostId),
     /// A client or an operator is answered.
-    Answer(Answered),
+    Answer(Box<Answered>),
     /// A reminder is due.
     Alarm(Alarm),
     /// A store's process has started.
@@ -430,7 +430,7 @@ impl World {
 
     fn answer(&mut self, from: HostId, id: CallId, to: Site, body: AnswerBody) {
         if let Fate::Arrives(arrivals) = self.network.send(self.now, Site::Host(from), to, Lane::Append) {
-            self.agenda.add(arrivals[0], Event::Answer(Answered { id, to, from, body }));
+            self.agenda.add(arrivals[0], Event::Answer(Box::new(Answered { id, to, from, body })));
         }
     }
 

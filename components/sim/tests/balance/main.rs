@@ -281,7 +281,7 @@ impl Cluster {
             };
             match step {
                 Step::Host(host) => self.check(host),
-                Step::Answer(answered) => self.on_answer(answered),
+                Step::Answer(answered) => self.on_answer(*answered),
                 Step::Alarm(Alarm::Client(..)) => self.write(),
                 Step::Alarm(Alarm::Operator(_)) => self.list_operations(),
                 Step::GaveUp(host, reason) => panic!("host {} gave up: {reason}", host.0),
