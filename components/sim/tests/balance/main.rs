@@ -65,6 +65,8 @@ struct Cluster {
     /// Ids of operations that were seen, and whether one is running.
     operations: BTreeSet<u64>,
     is_running: bool,
+    /// Whether a split was refused because an operation runs.
+    is_busy: bool,
     /// Regions that shall be scattered and have not been said to be, or to be on their way.
     unscattered: BTreeSet<RegionId>,
     /// Since when none has begun, and none was running.
@@ -141,6 +143,7 @@ impl Cluster {
             refused_count: 0,
             operations: BTreeSet::new(),
             is_running: false,
+            is_busy: false,
             unscattered: BTreeSet::new(),
             still_since: Moment::ZERO,
             step_count: 0,
@@ -167,11 +170,14 @@ impl Cluster {
             let end = self.region_count.min(done_count + SPLIT_KEYS);
             let keys = (done_count..end).map(|at| Bytes::from(format!("{at:05}"))).collect();
             let split = SplitRequest::new(last.expect("there is a region").id, keys);
+            self.is_busy = false;
             self.ask(HostId(0), CallBody::Placement(PlacementCall::SplitRegion(split)), Question::Split);
-            done_count = end;
             self.advance(Duration::from_secs(20), "the split", |cluster| {
-                cluster.has_three_voters(done_count)
+                cluster.is_busy || cluster.has_three_voters(end)
             });
+            if !self.is_busy {
+                done_count = end;
+            }
         }
         self.world.alarm(self.world.now(), Alarm::Client(0, 0));
     }
@@ -367,6 +373,10 @@ impl Cluster {
             ) => self.world.found(host, Origin::Join(settings.cluster_id, store_id), stores),
             (Question::Split, AnswerBody::Placement(Ok(PlacementAnswer::Split { .. })))
             | (Question::Settings, AnswerBody::Placement(Ok(PlacementAnswer::Done))) => {}
+            // The operation that placed the third voter a moment ago has not heard so: it is asked again.
+            (Question::Split, AnswerBody::Placement(Err(placement::Error::Changing { .. }))) => {
+                self.is_busy = true;
+            }
             (Question::Operations, AnswerBody::Placement(Ok(PlacementAnswer::Operations(operations)))) => {
                 self.is_running = operations.iter().any(|one| one.state == OperationState::Running);
                 let known_count = self.operations.len();
