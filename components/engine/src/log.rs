@@ -96,6 +96,17 @@ pub trait LogEngine: Send + Sync {
     /// the log was extended since. `None`: none is.
     fn last_positions(&self, regions: &[RegionId]) -> Result<Vec<Option<LogPosition>>>;
 
+    /// Every region's Raft state, in order of region, with the log's end as it is stored: entries that only extended the
+    /// log came without a Raft state.
+    fn raft_states_with_ends(&self) -> Result<Vec<(RegionId, RaftState)>> {
+        let mut states = self.raft_states()?;
+        let regions: Vec<_> = states.iter().map(|(region, _)| *region).collect();
+        for ((_, state), last) in states.iter_mut().zip(self.last_positions(&regions)?) {
+            state.last = last.filter(|last| last.index > state.last.index).unwrap_or(state.last);
+        }
+        Ok(states)
+    }
+
     /// Every lifecycle record that was not removed, in order.
     fn lifecycle_records(&self) -> Result<Vec<LifecycleRecord>>;
 

@@ -41,11 +41,7 @@ pub(crate) fn lease_until(world: &World, host: HostId, peer: &RegionPicture) -> 
 fn of_store(world: &World, host: HostId) -> Option<StorePicture> {
     let store = world.store(host)?;
     let (log, kv) = world.engines(host)?;
-    let mut states: BTreeMap<RegionId, RaftState> = log.raft_states().ok()?.into_iter().collect();
-    let regions: Vec<_> = states.keys().copied().collect();
-    for (state, last) in states.values_mut().zip(log.last_positions(&regions).ok()?) {
-        state.last = last.filter(|last| last.index > state.last.index).unwrap_or(state.last);
-    }
+    let states: BTreeMap<RegionId, RaftState> = log.raft_states_with_ends().ok()?.into_iter().collect();
     let snapshot = kv.snapshot();
     let peers = store.regions().into_iter().map(|peer| {
         let state = states.get(&peer.id);

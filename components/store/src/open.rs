@@ -151,16 +151,11 @@ fn share(
 }
 
 fn load_peers(shared: &Shared, endings: &BTreeMap<RegionId, PeerId>) -> Result<Vec<Peer>, OpenError> {
-    let states = shared.log.raft_states()?;
-    let regions: Vec<_> = states.iter().map(|(region_id, _)| *region_id).collect();
-    let positions = shared.log.last_positions(&regions)?;
-    let mut peers = Vec::with_capacity(states.len());
-    for ((region_id, mut state), last) in states.into_iter().zip(positions) {
+    let mut peers = Vec::new();
+    for (region_id, state) in shared.log.raft_states_with_ends()? {
         if endings.contains_key(&region_id) {
             continue;
         }
-        // Entries that only extended the log came without a Raft state.
-        state.last = last.filter(|last| last.index > state.last.index).unwrap_or(state.last);
         peers.push(load_peer(shared, region_id, state)?);
     }
     Ok(peers)
