@@ -9,7 +9,7 @@ use super::{
     state::{Leader, Outbox, Retry, RoleState},
 };
 use crate::{
-    LogReader, Message, MessageBody, NotInMemory, OwnOptions, SleepContract, Stamp,
+    LogReader, Message, MessageBody, NotInMemory, OwnOptions, Stamp,
     limits::READ_RETRY,
     log::{Log, Search},
     progress::{Progress, ProgressState, Rejected},
@@ -129,12 +129,9 @@ impl RaftGroup {
     /// Makes the messages that peers need now, in order of their ids.
     pub(super) fn replicate(&mut self, now: Instant, reader: &mut dyn LogReader) {
         self.begin_read_attempt();
+        let offers_sleep = self.offers_sleep();
         let RoleState::Leader(leader) = &mut self.role else { return };
         let stamp = leader.stamp(now);
-        let offered = leader.offered_sleep;
-        let offers_sleep = leader.reads.count() == 0
-            && offered
-                == Some(SleepContract { term: self.hard_state.term, last_index: self.log.last().index });
         let mut sender = Sender {
             options: &self.options,
             term: self.hard_state.term,

@@ -21,12 +21,17 @@ impl RaftGroup {
         if leader.transfer.is_some() || leader.reads.count() > 0 {
             return Err(Error::Awake("a transfer or a read is under way"));
         }
-        let last_index = self.log.last().index;
+        let contract = self.contract_here();
         let mut expected = leader.progress.iter().filter(|progress| !is_down(progress.id));
-        if expected.any(|progress| progress.match_index < last_index) {
+        if expected.any(|progress| progress.match_index < contract.last_index) {
             return Err(Error::Awake("a peer has not acknowledged everything"));
         }
-        Ok(SleepContract { term: self.hard_state.term, last_index })
+        Ok(contract)
+    }
+
+    /// What a contract must say for this peer to be where it says.
+    fn contract_here(&self) -> SleepContract {
+        SleepContract { term: self.hard_state.term, last_index: self.log.last().index }
     }
 
     /// This leader has asked its peers to sleep by `contract`. As long as its log ends there and nobody reads, its
@@ -45,11 +50,17 @@ impl RaftGroup {
         }
     }
 
+    /// Whether this peer leads, and such an offer holds.
+    pub(super) fn offers_sleep(&self) -> bool {
+        let RoleState::Leader(leader) = &self.role else { return false };
+        let is_unchanged = |offered| offered == self.contract_here();
+        leader.reads.count() == 0 && leader.offered_sleep.is_some_and(is_unchanged)
+    }
+
     /// Sleeps, if this peer is where the contract says: no deadline until something wakes it. There is no lease in
     /// sleep; promises stand.
     pub fn sleep(&mut self, contract: SleepContract) -> Result<()> {
-        let own = SleepContract { term: self.hard_state.term, last_index: self.log.last().index };
-        if own != contract {
+        if contract != self.contract_here() {
             return Err(Error::Awake("term or log are not those of the contract"));
         }
         if self.leader().is_none() {
