@@ -137,7 +137,9 @@ pub(crate) fn to_ours(theirs: eraftpb::Message, last_index: Index, chains: &Chai
         MessageType::MsgAppendResponse => {
             MessageBody::AppendAccepted { match_index: Index(theirs.index), stamp }
         }
-        MessageType::MsgHeartbeat => MessageBody::Heartbeat { commit: Index(theirs.commit), stamp, offers_sleep: false },
+        MessageType::MsgHeartbeat => {
+            MessageBody::Heartbeat { commit: Index(theirs.commit), stamp, offers_sleep: false }
+        }
         MessageType::MsgHeartbeatResponse => {
             MessageBody::HeartbeatResponse { stamp: read_stamp(&theirs.context), last_index }
         }
