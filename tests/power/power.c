@@ -162,17 +162,16 @@ static void restore(struct file *file) {
     int fd = REAL(open)(file->path, O_RDWR);
     if (fd < 0) return;
     for (struct undo *undo = file->undo; undo; undo = undo->older)
-        if (pwrite(fd, undo->bytes, undo->length, undo->offset) < 0) perror("power: restore");
+        if (REAL(pwrite)(fd, undo->bytes, undo->length, undo->offset) < 0) perror("power: restore");
     struct stat stat;
-    if (fstat(fd, &stat) == 0 && stat.st_size > file->synced_length && ftruncate(fd, file->synced_length) != 0)
+    if (fstat(fd, &stat) == 0 && stat.st_size > file->synced_length && REAL(ftruncate)(fd, file->synced_length) != 0)
         perror("power: truncate");
     REAL(close)(fd);
 }
 
 static void lose_power(void) {
+    /* It is never given back, so nothing is written behind what is restored: whoever writes to a watched file waits. */
     pthread_mutex_lock(&lock);
-    /* From here on every write of the process waits for a lock that is never given back. */
-    memset(open_files, 0, sizeof open_files);
     for (struct file *file = files; file; file = file->next) {
         if (file->is_entry_durable) restore(file);
         else REAL(unlink)(file->path);

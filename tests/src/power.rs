@@ -49,16 +49,7 @@ impl PowerSupply {
     pub fn build() -> Result<PowerSupply> {
         let directory = TempDir::new()?;
         let library = directory.path().join("power.so");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("power/power.c");
-        let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
-        let status = Command::new(&compiler)
-            .args(["-O2", "-shared", "-fPIC", "-o"])
-            .arg(&library)
-            .arg(source)
-            .args(["-ldl", "-lpthread"])
-            .status()
-            .with_context(|| format!("run the C compiler {compiler}"))?;
-        ensure!(status.success(), "the preload library does not compile");
+        compile("power.c", &library, &["-shared", "-fPIC", "-ldl", "-lpthread"])?;
         Ok(PowerSupply { library, directory })
     }
 
@@ -99,5 +90,55 @@ impl PowerSupply {
     fn control(&self, data_dir: &Path) -> Result<PathBuf> {
         let name = data_dir.file_name().context("a data directory has a name")?;
         Ok(self.directory.path().join(name))
+    }
+}
+
+/// Compiles a source of `tests/power`.
+fn compile(source: &str, output: &Path, options: &[&str]) -> Result<()> {
+    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("power").join(source);
+    let status = Command::new(&compiler)
+        .args(["-O2", "-o"])
+        .arg(output)
+        .arg(&source)
+        .args(options)
+        .status()
+        .with_context(|| format!("run the C compiler {compiler}"))?;
+    ensure!(status.success(), "{} does not compile", source.display());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROUNDS: usize = 20;
+    const FILES: usize = 64;
+
+    /// Between the restoring of the first file and the process's end there is a while: what is written then is lost too.
+    #[test]
+    fn nothing_is_written_behind_a_loss_of_power() -> Result<()> {
+        let power = PowerSupply::build()?;
+        let writer = power.directory.path().join("writer");
+        compile("writer.c", &writer, &[])?;
+        for _ in 0..ROUNDS {
+            let disk = TempDir::new()?;
+            let files: Vec<PathBuf> = (0..FILES).map(|at| disk.path().join(at.to_string())).collect();
+            files.iter().try_for_each(|file| fs::write(file, "synced"))?;
+            let mut command = Command::new(&writer);
+            power.plug_in(command.args(&files), disk.path())?;
+            let mut process = command.spawn()?;
+            let is_written = || fs::metadata(&files[FILES - 1]).is_ok_and(|file| file.len() > 6);
+            while !is_written() {
+                ensure!(process.try_wait()?.is_none(), "the writer ended by itself");
+                std::thread::yield_now();
+            }
+            power.cut(disk.path())?;
+            assert_eq!(process.wait()?.code(), Some(99));
+            for file in &files {
+                assert_eq!(fs::read_to_string(file)?, "synced");
+            }
+        }
+        Ok(())
     }
 }
