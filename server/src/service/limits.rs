@@ -45,6 +45,9 @@ pub(super) const SCATTER_PAUSE: Duration = Duration::from_millis(100);
 /// ... and after twice as long each time, up to this, while it does not.
 pub(super) const SCATTER_PAUSE_MAX: Duration = Duration::from_secs(2);
 
+/// A region that the directory does not know may be so new that it will know it soon: for so long it is asked again.
+pub(super) const UNKNOWN_REGION_PATIENCE: Duration = Duration::from_secs(1);
+
 /// A `ScatterRegion` is answered after this with what has been done, or sooner, if the client does not wait so long.
 pub(super) const SCATTER_TIMEOUT: Duration = Duration::from_secs(60);
 

@@ -8,7 +8,9 @@ use tonic::Status;
 use types::RegionId;
 
 use super::{
-    limits::{SCATTER_PAUSE, SCATTER_PAUSE_MAX, SCATTER_REGIONS_ASKED_MAX, SCATTER_RETRIES},
+    limits::{
+        SCATTER_PAUSE, SCATTER_PAUSE_MAX, SCATTER_REGIONS_ASKED_MAX, SCATTER_RETRIES, UNKNOWN_REGION_PATIENCE,
+    },
     pd::{other_answer, status_of},
 };
 use crate::state::Running;
@@ -38,15 +40,20 @@ pub(super) async fn scatter(
             "{count} regions at once: the limit is {SCATTER_REGIONS_ASKED_MAX}"
         )));
     }
-    let deadline = Instant::now() + time;
+    let began = Instant::now();
+    let deadline = began + time;
     let mut retries_left = if retry_limit == 0 { SCATTER_RETRIES } else { retry_limit };
     let mut pause = SCATTER_PAUSE;
     let mut missing = BTreeSet::new();
     // What is done by then is told as what is done: the rest can be asked for again.
     while let Ok(round) = timeout_at(deadline, ask(running, &left, group)).await {
         let Round { begun, missing: gone } = round?;
-        let is_going_on = !begun.is_empty();
-        missing.extend(gone);
+        // Whoever has just split a region knows of the new ones before the directory does.
+        let may_come = !gone.is_empty() && began.elapsed() < UNKNOWN_REGION_PATIENCE;
+        if !may_come {
+            missing.extend(gone);
+        }
+        let is_going_on = !begun.is_empty() || may_come;
         left.retain(|id| !begun.contains(id) && !missing.contains(id));
         if left.is_empty() || (!is_going_on && retries_left == 0) {
             break;

@@ -106,6 +106,26 @@ async fn regions_are_spread_over_four_stores() {
     }
 }
 
+/// Whoever has just split a region may name the new one before the directory knows it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_region_that_is_about_to_appear_is_scattered() {
+    let host = Host::start(KeysMode::Raw).await;
+    let admin = AdminClient::new(host.channel.clone());
+    let split = async |key: &'static str| {
+        let split_keys = vec![key.into()];
+        let split = SplitRegionRequest { region_id: FIRST_REGION, split_keys, ..Default::default() };
+        let regions = admin.clone().split_region(split).await.expect("it is split").into_inner().regions;
+        regions.last().expect("there are two").id
+    };
+    // Each split takes as many ids as the one before.
+    let (first, second) = (split("m").await, split("k").await);
+    let third = second + (second - first);
+    let named = [third];
+    let (done, made) = tokio::join!(scatter(&host, &named), split("h"));
+    assert_eq!(made, third);
+    assert_eq!(done.expect("answered").finished_percentage, 100);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn regions_that_are_not_there_are_not_scattered() {
     let host = Host::start(KeysMode::Raw).await;
