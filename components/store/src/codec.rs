@@ -2,12 +2,9 @@
 
 use bytes::Bytes;
 use proto::{Message, convert, disk};
-use types::{LogCommand, Region, RegionSize, Split, WallTime};
+use types::{LogCommand, Region, RegionSize, Split, SplitTrace, WallTime};
 
-use crate::{
-    message::{ApplyState, SplitTrace},
-    size::SizeEstimate,
-};
+use crate::{message::ApplyState, size::SizeEstimate};
 
 /// Bytes that are not what this version writes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,12 +60,11 @@ pub(crate) fn decode_apply_state(row: &[u8]) -> Result<ApplyState, Malformed> {
 }
 
 pub(crate) fn encode_region(region: &Region, last_split: Option<&SplitTrace>) -> Vec<u8> {
-    let last_split = last_split.map(|split| disk::SplitTrace {
-        change_id: split.change_id,
-        regions: split.regions.iter().cloned().map(Into::into).collect(),
-    });
-    let row =
-        disk::RegionRow { region: Some(region.clone().into()), last_split, ..disk::RegionRow::default() };
+    let row = disk::RegionRow {
+        region: Some(region.clone().into()),
+        last_split: last_split.cloned().map(Into::into),
+        ..disk::RegionRow::default()
+    };
     row.encode_to_vec()
 }
 
@@ -79,10 +75,7 @@ pub(crate) fn decode_region(row: &[u8]) -> Result<Region, Malformed> {
 pub(crate) fn decode_region_row(row: &[u8]) -> Result<(Region, Option<SplitTrace>), Malformed> {
     let row = disk::RegionRow::decode(row).map_err(malformed)?;
     let region = row.region.ok_or_else(|| malformed("a region row without a region"))?;
-    let last_split = row.last_split.map(|split| {
-        let regions = split.regions.into_iter().map(Region::try_from).collect::<Result<_, _>>();
-        regions.map(|regions| SplitTrace { change_id: split.change_id, regions })
-    });
+    let last_split = row.last_split.map(SplitTrace::try_from);
     let region = Region::try_from(region).map_err(malformed)?;
     Ok((region, last_split.transpose().map_err(malformed)?))
 }

@@ -606,12 +606,3 @@ pub struct ApplyState {
     /// How much the region holds, as this peer knows it.
     pub(crate) size: SizeEstimate,
 }
-
-/// How the last split of a region ended: kept, for those who ask again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SplitTrace {
-    /// The change.
-    pub(crate) change_id: u64,
-    /// The parent and its children right after it, in order of their keys.
-    pub(crate) regions: Vec<Region>,
-}

@@ -132,6 +132,15 @@ impl Split {
     }
 }
 
+/// How the last split of a region ended: kept, for those who ask again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SplitTrace {
+    /// The change.
+    pub change_id: u64,
+    /// The parent and its children right after it, in order of their keys.
+    pub regions: Vec<Region>,
+}
+
 impl Region {
     /// The peer with this id.
     #[must_use]

@@ -2,7 +2,7 @@
 
 use types::{
     Chain, ConfigurationChange, Epoch, HardState, Index, KeyRange, LogPosition, Peer, PeerId, PeerRole,
-    Region, RegionId, StoreId, Term,
+    Region, RegionId, SplitTrace, StoreId, Term,
 };
 
 use super::{
@@ -100,6 +100,22 @@ impl TryFrom<wire::Region> for Region {
     }
 }
 
+impl From<SplitTrace> for wire::SplitTrace {
+    fn from(trace: SplitTrace) -> wire::SplitTrace {
+        let regions = trace.regions.into_iter().map(wire::Region::from).collect();
+        wire::SplitTrace { change_id: trace.change_id, regions }
+    }
+}
+
+impl TryFrom<wire::SplitTrace> for SplitTrace {
+    type Error = Error;
+
+    fn try_from(trace: wire::SplitTrace) -> Result<SplitTrace> {
+        let regions = trace.regions.into_iter().map(Region::try_from).collect::<Result<_>>()?;
+        Ok(SplitTrace { change_id: trace.change_id, regions })
+    }
+}
+
 impl From<LogPosition> for wire::LogPosition {
     fn from(position: LogPosition) -> wire::LogPosition {
         let [chain_high, chain_low] = chain_to_halves(position.chain);
@@ -189,6 +205,17 @@ mod tests {
             break_it(&mut broken);
             assert!(Region::try_from(broken).is_err(), "case {at}");
         }
+    }
+
+    #[test]
+    fn traces_of_splits_round_trip_and_are_checked() {
+        let trace =
+            SplitTrace { change_id: 7, regions: vec![region(), Region { id: RegionId(3), ..region() }] };
+        let encoded = wire::SplitTrace::from(trace.clone());
+        assert_eq!(SplitTrace::try_from(encoded.clone()), Ok(trace));
+        let mut broken = encoded;
+        broken.regions[1].id = 0;
+        assert!(SplitTrace::try_from(broken).is_err());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use engine::KvEngine;
 use kv::{command::Scope, keys};
 use types::{
     ConfigurationChange, Entry, EntryKind, Index, LogPosition, Outcome, Region, RegionId, RegionSize,
-    WallTime,
+    SplitTrace, WallTime,
 };
 
 use super::size::Sizing;
@@ -19,7 +19,7 @@ use crate::{
     Error, Result, codec,
     command::split,
     lifecycle::SplitDraft,
-    message::{ApplyState, CommittedEntries, ConfirmedRead, InFlight, Responder, SplitTrace},
+    message::{ApplyState, CommittedEntries, ConfirmedRead, InFlight, Responder},
     meta::Meta,
     size::SizeEstimate,
     view::RegionView,

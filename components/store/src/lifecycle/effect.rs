@@ -2,13 +2,9 @@
 
 use engine::{BornRegion, KvBatch, KvEngine, LifecycleChange, LifecycleRecord};
 use kv::keys;
-use types::{Index, LogPosition, Region, RegionId, Term, WallTime};
+use types::{Index, LogPosition, Region, RegionId, SplitTrace, Term, WallTime};
 
-use crate::{
-    codec,
-    message::{ApplyState, SplitTrace},
-    size::SizeEstimate,
-};
+use crate::{codec, message::ApplyState, size::SizeEstimate};
 
 /// Writes a record's effect into the KV engine, with the record's mark. Also the replay at start.
 pub(crate) fn write_effect(

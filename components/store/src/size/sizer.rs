@@ -9,7 +9,7 @@ use kv::{
     keys,
 };
 use telemetry::names;
-use types::{Instant, LogPosition, Region, RegionId, WallTime};
+use types::{Instant, LogPosition, Region, RegionId, SplitTrace, WallTime};
 
 use super::{
     Counted, SizeEstimate,
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     ApplyState, Error, Result, codec,
     limits::{COUNT_PARTS_MAX, COUNT_RETRY_AFTER, COUNT_SLICE_BYTES, COUNT_SLICE_PAIRS, COUNTS_ASKED_MAX},
-    message::{ApplyMail, LastSplit, Responder, SplitKeys, SplitKeysWish, SplitTrace},
+    message::{ApplyMail, LastSplit, Responder, SplitKeys, SplitKeysWish},
     shared::Shared,
 };
 
