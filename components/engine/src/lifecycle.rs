@@ -1,6 +1,8 @@
 //! Records of changes to the set of regions and peers (D5).
 
-use types::{ConfigurationChange, Index, KeyRange, LogPosition, PeerId, Region, RegionId, WallTime};
+use types::{
+    ConfigurationChange, Index, KeyRange, LogPosition, PeerId, Region, RegionId, SplitTrace, WallTime,
+};
 
 /// One change of the set of regions or peers of a store, written to the log engine before its effect is written to the
 /// KV engine, and replayed at start if the flushed KV lacks its mark.
@@ -49,6 +51,8 @@ pub enum LifecycleChange {
         files: Vec<String>,
         /// The keys that the region held here before, if it held any: what is in them goes.
         replaced_range: Option<KeyRange>,
+        /// How the region's last split ended, if it was split before `position`.
+        last_split: Option<SplitTrace>,
     },
     /// A region is divided; the log of each child begins behind (1, 1).
     Split {

@@ -5,7 +5,7 @@ use engine::{BornRegion, Error, LifecycleChange, LifecycleRecord, Operation, Raf
 use proto::{Message, convert, disk, vocabulary};
 use types::{
     Chain, ClusterId, ConfigurationChange, Entry, EntryKind, Incarnation, Index, LogPosition, PeerId, Region,
-    RegionId, StoreId, Term, WallTime,
+    RegionId, SplitTrace, StoreId, Term, WallTime,
 };
 
 use crate::error::{corruption, io_error};
@@ -129,6 +129,7 @@ pub(crate) fn encode_record(record: &LifecycleRecord) -> Vec<u8> {
             region_clock,
             files,
             replaced_range,
+            last_split,
         } => Change::Snapshot(disk::LifecycleSnapshot {
             region: Some(region.clone().into()),
             peer_id: peer_id.0,
@@ -137,6 +138,7 @@ pub(crate) fn encode_record(record: &LifecycleRecord) -> Vec<u8> {
             region_clock_millis: region_clock.0,
             files: files.clone(),
             replaced_range: replaced_range.clone().map(Into::into),
+            last_split: last_split.clone().map(Into::into),
         }),
         LifecycleChange::Split { region, position, region_clock, change_id, children } => {
             Change::Split(disk::LifecycleSplit {
@@ -193,6 +195,7 @@ fn decode_snapshot(snapshot: disk::LifecycleSnapshot) -> convert::Result<Lifecyc
         region_clock: WallTime(snapshot.region_clock_millis),
         files: snapshot.files,
         replaced_range: snapshot.replaced_range.map(Into::into),
+        last_split: snapshot.last_split.map(SplitTrace::try_from).transpose()?,
     })
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use types::{
     Answer, ConfigurationChange, Entry, Epoch, Incarnation, Index, KeyRange, LogPosition, Outcome, Peer,
-    PeerId, Query, Region, RegionId, RegionSize, Request, Split, StoreId, Term, WallTime,
+    PeerId, Query, Region, RegionId, RegionSize, Request, Split, SplitTrace, StoreId, Term, WallTime,
 };
 
 use crate::{
@@ -180,6 +180,8 @@ pub struct SnapshotHeader {
     pub configuration: (Index, ConfigurationChange),
     /// The region clock at `position`.
     pub region_clock: WallTime,
+    /// How the region's last split ended, if it was split before `position`.
+    pub last_split: Option<SplitTrace>,
 }
 
 /// A part of a snapshot's data.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use types::{
     Chain, ClusterId, Entry, Epoch, Incarnation, Index, KeyRange, LogPosition, PeerId, Region, RegionId,
-    StoreId, Term, WallTime,
+    SplitTrace, StoreId, Term, WallTime,
 };
 
 use super::{BASE, Fixture, REGION, Running, entries, raft_state};
@@ -210,7 +210,7 @@ pub fn raft_states_are_replaced(fixture: &mut dyn Fixture) -> Result<()> {
     Ok(())
 }
 
-/// Records of both kinds come back in order of sequence until they are removed.
+/// Records of every kind come back in order of sequence until they are removed.
 pub fn lifecycle_records_come_back_in_order(fixture: &mut dyn Fixture) -> Result<()> {
     let running = Running::start(fixture);
     let records = |records: &[LifecycleRecord], removed: &[u64]| LogBatch {
@@ -218,13 +218,16 @@ pub fn lifecycle_records_come_back_in_order(fixture: &mut dyn Fixture) -> Result
         records_removed: removed.to_vec(),
         ..LogBatch::default()
     };
-    running.log.write(&records(&[snapshot_received(255), split(256)], &[]), true)?;
+    let snapshots = [snapshot_received(254), snapshot_received(255)];
+    running.log.write(&records(&snapshots, &[]), true)?;
+    running.log.write(&records(&[split(256)], &[]), true)?;
     running.log.write(&records(&[created(1), destroyed(257)], &[]), true)?;
-    let expected = [created(1), snapshot_received(255), split(256), destroyed(257)];
+    let [first, second] = snapshots;
+    let expected = [created(1), first, second, split(256), destroyed(257)];
     assert_eq!(running.log.lifecycle_records()?, expected);
     let running = running.restart();
     assert_eq!(running.log.lifecycle_records()?, expected);
-    running.log.write(&records(&[destroyed(258)], &[1, 256, 1_000]), true)?;
+    running.log.write(&records(&[destroyed(258)], &[1, 254, 256, 1_000]), true)?;
     let expected = [snapshot_received(255), destroyed(257), destroyed(258)];
     assert_eq!(running.restart().log.lifecycle_records()?, expected);
     Ok(())
@@ -398,6 +401,10 @@ fn snapshot_received(sequence: u64) -> LifecycleRecord {
         region_clock: WallTime(sequence + 2),
         files: vec!["one.sst".to_owned(), "two".to_owned()],
         replaced_range: sequence.is_multiple_of(2).then(|| KeyRange::new("a", "")),
+        last_split: (!sequence.is_multiple_of(2)).then(|| SplitTrace {
+            change_id: sequence,
+            regions: vec![region(sequence), region(sequence + 1)],
+        }),
     };
     LifecycleRecord { sequence, cause: None, change }
 }

@@ -16,10 +16,18 @@ pub(crate) fn write_effect(
     match &record.change {
         LifecycleChange::Create { regions } => {
             for region in regions {
-                put_rows(&mut rows, region, first(region), WallTime(0), SizeEstimate::EMPTY);
+                put_rows(&mut rows, (region, None), first(region), WallTime(0), SizeEstimate::EMPTY);
             }
         }
-        LifecycleChange::Snapshot { region, position, region_clock, files, replaced_range, .. } => {
+        LifecycleChange::Snapshot {
+            region,
+            position,
+            region_clock,
+            files,
+            replaced_range,
+            last_split,
+            ..
+        } => {
             let mut clear = KvBatch::new();
             for range in replaced_range.iter().chain([&region.range]) {
                 let (start_key, end_key) = keys::replicated_range(region.id, range);
@@ -32,20 +40,20 @@ pub(crate) fn write_effect(
             kv.write(&clear)?;
             kv.ingest(files)?;
             // The start that replays this does not know what was counted while the snapshot came.
+            let region = (region, last_split.as_ref());
             put_rows(&mut rows, region, *position, *region_clock, SizeEstimate::UNKNOWN);
         }
         LifecycleChange::Split { region, position, region_clock, change_id, children } => {
             let trace = split_trace(region, *change_id, children);
-            rows.put(&[&keys::region_state_key(region.id)], &[&codec::encode_region(region, Some(&trace))]);
             let share = read_size(kv, region.id)?.share(children.len() as u64 + 1);
-            put_state(&mut rows, region.id, *position, *region_clock, share);
+            put_rows(&mut rows, (region, Some(&trace)), *position, *region_clock, share);
             for child in children {
                 if child.is_dropped {
                     let (start_key, end_key) = keys::replicated_range(child.region.id, &child.region.range);
                     rows.delete_range(&[&start_key], &[&end_key]);
                 } else {
                     let first = first_position_of_child(position, child.region.id);
-                    put_rows(&mut rows, &child.region, first, *region_clock, share);
+                    put_rows(&mut rows, (&child.region, None), first, *region_clock, share);
                 }
             }
         }
@@ -63,26 +71,17 @@ pub(crate) fn write_effect(
     kv.write(&rows)
 }
 
+/// A region with how its last split ended, and how far it was applied.
 fn put_rows(
     rows: &mut KvBatch,
-    region: &Region,
+    (region, last_split): (&Region, Option<&SplitTrace>),
     position: LogPosition,
     region_clock: WallTime,
     size: SizeEstimate,
 ) {
-    rows.put(&[&keys::region_state_key(region.id)], &[&codec::encode_region(region, None)]);
-    put_state(rows, region.id, position, region_clock, size);
-}
-
-fn put_state(
-    rows: &mut KvBatch,
-    region_id: RegionId,
-    position: LogPosition,
-    region_clock: WallTime,
-    size: SizeEstimate,
-) {
+    rows.put(&[&keys::region_state_key(region.id)], &[&codec::encode_region(region, last_split)]);
     let state = ApplyState { position, region_clock, size };
-    rows.put(&[&keys::apply_state_key(region_id)], &[&codec::encode_apply_state(&state)]);
+    rows.put(&[&keys::apply_state_key(region.id)], &[&codec::encode_apply_state(&state)]);
 }
 
 /// What a region holds, by its row.

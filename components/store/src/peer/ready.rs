@@ -213,6 +213,7 @@ impl Peer {
                 region_clock: received.header.region_clock,
                 files: received.files,
                 replaced_range,
+                last_split: received.header.last_split,
             },
         };
         Some(SnapshotInstall { record, size: received.size })

@@ -290,7 +290,9 @@ fn read_header(
     let region = snapshot.get(&keys::region_state_key(wanted.region_id))?;
     let state = snapshot.get(&keys::apply_state_key(wanted.region_id))?;
     let (Some(region), Some(state)) = (region, state) else { return Ok(None) };
-    let (Ok(region), Ok(state)) = (codec::decode_region(&region), codec::decode_apply_state(&state)) else {
+    let (Ok((region, last_split)), Ok(state)) =
+        (codec::decode_region_row(&region), codec::decode_apply_state(&state))
+    else {
         return Ok(None);
     };
     // The applied descriptor spells the configuration at the applied index; which entry made it matters to nobody
@@ -306,6 +308,7 @@ fn read_header(
         configuration: (index, configuration),
         region_clock: state.region_clock,
         region,
+        last_split,
     }))
 }
 

@@ -8,8 +8,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use store::{Account, AdminAction, Lane, SnapshotMessage, SnapshotStatus, StoreMessage};
-use types::{Outcome, RegionId, StoreId};
+use store::{
+    Account, AdminAction, Lane, LastSplit, SnapshotMessage, SnapshotStatus, SplitKeysWish, StoreMessage,
+};
+use types::{KeyRange, Outcome, RegionId, StoreId};
 
 use crate::{
     CHILD, FIRST,
@@ -28,7 +30,11 @@ fn put_many(cluster: &mut Cluster, leader: StoreId) {
 }
 
 fn header_count(cluster: &Cluster) -> usize {
-    let is_header = |message: &StoreMessage| matches!(message, StoreMessage::Snapshot(SnapshotMessage::Header(header)) if header.to.store_id == THIRD);
+    header_count_to(cluster, THIRD)
+}
+
+fn header_count_to(cluster: &Cluster, store: StoreId) -> usize {
+    let is_header = |message: &StoreMessage| matches!(message, StoreMessage::Snapshot(SnapshotMessage::Header(header)) if header.to.store_id == store);
     cluster.sent.iter().filter(|(lane, message)| *lane == Lane::Snapshot && is_header(message)).count()
 }
 
@@ -63,6 +69,78 @@ fn a_snapshot_waits_until_the_one_before_is_in_place() {
     cluster.advance(Duration::from_secs(3));
     assert_eq!(cluster.stored(THIRD, "a").as_deref(), Some(b"3".as_slice()));
     assert_eq!(cluster.stored(THIRD, "c").as_deref(), Some(b"later".as_slice()));
+}
+
+/// The region is split while the third store is away, and no log is left of it. Gives back the wish.
+fn split_without_the_third() -> (Cluster, AdminAction) {
+    let mut cluster = Cluster::with_stores(3);
+    cluster.grow_to_three_voters();
+    cluster.cut(THIRD);
+    let split = cluster.split_at(FIRST, "m", 7);
+    assert_eq!(cluster.admin(FIRST, split.clone()), Ok(()));
+    put_many(&mut cluster, FIRST);
+    cluster.sent.clear();
+    (cluster, split)
+}
+
+fn last_split_known_to(cluster: &mut Cluster, store: StoreId) -> Option<LastSplit> {
+    let found = cluster.find_split_keys(store, RegionId::FIRST, SplitKeysWish::Middle);
+    found.expect("it has data").last_split
+}
+
+fn the_split() -> Option<LastSplit> {
+    Some(LastSplit { change_id: 7, keys: vec![Bytes::from("m")] })
+}
+
+/// The third store's peer is made leader, and asked once more for the split that it knows by a snapshot.
+fn ask_the_third_again(cluster: &mut Cluster, split: AdminAction) -> store::Result<()> {
+    let leader = cluster.leader(RegionId::FIRST).expect("somebody leads");
+    let target = cluster.region(leader).find_peer_on(THIRD).expect("a peer lives there");
+    assert_eq!(cluster.admin(leader, AdminAction::TransferLeader(target.id)), Ok(()));
+    cluster.advance(Duration::from_millis(500));
+    assert_eq!(cluster.leader(RegionId::FIRST), Some(THIRD));
+    cluster.admin(THIRD, split)
+}
+
+/// Who has its data from a snapshot knows the region's last split as well as those who have carried it out.
+#[test]
+fn a_snapshot_tells_of_the_last_split_and_so_does_who_has_it_from_a_snapshot() {
+    let (mut cluster, split) = split_without_the_third();
+    cluster.heal(THIRD);
+    cluster.advance(Duration::from_secs(2));
+    assert!(header_count(&cluster) > 0, "it came by snapshot");
+    assert_eq!(last_split_known_to(&mut cluster, THIRD), the_split());
+    assert_eq!(ask_the_third_again(&mut cluster, split), Ok(()));
+    // A snapshot of what came by a snapshot.
+    cluster.cut(SECOND);
+    put_many(&mut cluster, THIRD);
+    cluster.heal(SECOND);
+    cluster.advance(Duration::from_secs(3));
+    assert!(header_count_to(&cluster, SECOND) > 0, "it came by snapshot");
+    assert_eq!(last_split_known_to(&mut cluster, SECOND), the_split());
+}
+
+/// The record of a snapshot brings the last split back, whatever of its effect is lost with the power.
+#[test]
+fn a_snapshot_that_a_power_loss_cuts_short_tells_of_the_last_split() {
+    // The effect is not written; it is, and lost with the power; it is durable.
+    for hangs in ["apply-0", "upkeep", "none"] {
+        let (mut cluster, split) = split_without_the_third();
+        cluster.hang(THIRD, hangs);
+        cluster.heal(THIRD);
+        cluster.advance(Duration::from_secs(2));
+        assert!(header_count(&cluster) > 0, "it came by snapshot; {hangs} hung");
+        // Nobody else can tell it any more.
+        cluster.cut(THIRD);
+        cluster.lose_power(&[THIRD], &[THIRD]);
+        cluster.resume(THIRD, hangs);
+        cluster.settle();
+        assert_eq!(cluster.region(THIRD).range, KeyRange::new("", "m"), "{hangs} hung");
+        assert_eq!(last_split_known_to(&mut cluster, THIRD), the_split(), "{hangs} hung");
+        cluster.heal(THIRD);
+        cluster.advance(Duration::from_secs(3));
+        assert_eq!(ask_the_third_again(&mut cluster, split), Ok(()), "{hangs} hung");
+    }
 }
 
 /// The third store lacks 600 KiB, of which no log is left: some forty chunks.

@@ -11,7 +11,7 @@ use store::{
     Beat, Lane, MembershipMessage, PlacementMessage, RaftEnvelope, SleepMessage, SnapshotAck, SnapshotChunk,
     SnapshotHeader, SnapshotMessage, SnapshotStatus, StoreMessage,
 };
-use types::{Entry, Incarnation, Peer, PeerId, Region, RegionId, Term, WallTime};
+use types::{Entry, Incarnation, Peer, PeerId, Region, RegionId, SplitTrace, Term, WallTime};
 use wire::store_message::Message as Body;
 
 /// What a message counts beside its payload: ids, positions, stamps.
@@ -41,7 +41,10 @@ pub(crate) fn size_of(message: &StoreMessage) -> usize {
             }
         }
         StoreMessage::Beat(_) => 0,
-        StoreMessage::Snapshot(SnapshotMessage::Header(header)) => size_of_region(&header.region),
+        StoreMessage::Snapshot(SnapshotMessage::Header(header)) => {
+            let split = header.last_split.iter().flat_map(|split| &split.regions);
+            size_of_region(&header.region) + split.map(size_of_region).sum::<usize>()
+        }
         StoreMessage::Snapshot(SnapshotMessage::Chunk(chunk)) => {
             chunk.size_bytes() + chunk.pairs.len() * ITEM_OVERHEAD_BYTES
         }
@@ -226,6 +229,7 @@ fn encode_header(header: SnapshotHeader) -> wire::SnapshotHeader {
         configuration: Some(header.configuration.into()),
         region_clock_millis: header.region_clock.0,
         total_bytes_estimate: 0,
+        last_split: header.last_split.map(Into::into),
     }
 }
 
@@ -240,6 +244,7 @@ fn decode_header(header: wire::SnapshotHeader) -> Result<SnapshotHeader> {
         position: required(header.position, NAME, "position")?.into(),
         configuration: required(header.configuration, NAME, "configuration")?.try_into()?,
         region_clock: WallTime(header.region_clock_millis),
+        last_split: header.last_split.map(SplitTrace::try_from).transpose()?,
     })
 }
 
@@ -345,6 +350,10 @@ mod tests {
             term: Term(3),
             position: LogPosition { index: Index(9), term: Term(3), chain: Chain(1 << 100) },
             configuration: (Index(4), ConfigurationChange { peers: region.peers.clone(), change_id: 6 }),
+            last_split: Some(SplitTrace {
+                change_id: 7,
+                regions: vec![region.clone(), Region { id: RegionId(3), ..region.clone() }],
+            }),
             region,
             region_clock: WallTime(77),
         }
@@ -367,6 +376,10 @@ mod tests {
                 heard_incarnation: Incarnation(4),
             }),
             StoreMessage::Snapshot(SnapshotMessage::Header(Box::new(header()))),
+            StoreMessage::Snapshot(SnapshotMessage::Header(Box::new(SnapshotHeader {
+                last_split: None,
+                ..header()
+            }))),
             StoreMessage::Snapshot(SnapshotMessage::Chunk(SnapshotChunk {
                 id: 5,
                 number: 0,
