@@ -68,10 +68,6 @@ pub(crate) fn encode_region(region: &Region, last_split: Option<&SplitTrace>) ->
     row.encode_to_vec()
 }
 
-pub(crate) fn decode_region(row: &[u8]) -> Result<Region, Malformed> {
-    Ok(decode_region_row(row)?.0)
-}
-
 pub(crate) fn decode_region_row(row: &[u8]) -> Result<(Region, Option<SplitTrace>), Malformed> {
     let row = disk::RegionRow::decode(row).map_err(malformed)?;
     let region = row.region.ok_or_else(|| malformed("a region row without a region"))?;

@@ -329,7 +329,7 @@ pub(crate) struct AppliedNotice {
     pub(crate) position: LogPosition,
     /// The descriptor, if it changed.
     pub(crate) region: Option<Arc<Region>>,
-    /// The last split of the region, if the descriptor changed and there was one.
+    /// The name of the region's last split, if there was one.
     pub(crate) last_split: Option<u64>,
 }
 

@@ -165,9 +165,10 @@ fn load_peer(shared: &Shared, region_id: RegionId, mut state: RaftState) -> Resu
     let corrupt = |message: String| OpenError::Corrupt { region_id, message };
     let region = shared.kv.get(&keys::region_state_key(region_id))?;
     let region = region
-        .map(|row| codec::decode_region(&row))
+        .map(|row| codec::decode_region_row(&row))
         .transpose()
         .map_err(|error| corrupt(error.to_string()))?;
+    let (region, last_split) = region.unzip();
     let applied = shared.kv.get(&keys::apply_state_key(region_id))?;
     let applied = applied.map(|row| codec::decode_apply_state(&row)).transpose();
     let applied: ApplyState = applied.map_err(|error| corrupt(error.to_string()))?.unwrap_or_default();
@@ -218,6 +219,7 @@ fn load_peer(shared: &Shared, region_id: RegionId, mut state: RaftState) -> Resu
             region,
             announced_range: None,
             applied_term: applied.position.term,
+            last_split: last_split.flatten().map(|split| split.change_id),
         },
     ))
 }

@@ -263,6 +263,7 @@ impl RaftWorker {
             region: None,
             announced_range: Some(range),
             applied_term: Term::default(),
+            last_split: None,
         };
         self.peers.insert(region_id, Box::new(Peer::new(now, start)));
     }

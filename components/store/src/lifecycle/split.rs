@@ -200,6 +200,7 @@ impl RaftWorker {
             announced_range: None,
             region: Some(region),
             applied_term: first.term,
+            last_split: None,
         };
         self.peers.insert(region_id, Box::new(Peer::new(now.monotonic, start)));
         self.touch(region_id);

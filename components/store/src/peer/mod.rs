@@ -149,6 +149,7 @@ pub(crate) struct PeerStart {
     pub(crate) region: Option<Arc<Region>>,
     pub(crate) announced_range: Option<KeyRange>,
     pub(crate) applied_term: Term,
+    pub(crate) last_split: Option<u64>,
 }
 
 impl Peer {
@@ -175,7 +176,7 @@ impl Peer {
             splitting: None,
             region_entries: None,
             proposed_split: None,
-            last_split: None,
+            last_split: start.last_split,
             wish: None,
             next_look: Instant::MAX,
             reported: None,

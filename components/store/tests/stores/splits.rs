@@ -46,6 +46,22 @@ fn a_split_is_remembered_over_a_change_of_peers() {
     assert_eq!(cluster.admin(FIRST, split), Ok(()), "it has been carried out");
 }
 
+/// A leader whose store has just started knows it by the row of its region, before it has applied anything in this run.
+#[test]
+fn a_split_is_remembered_from_the_start_of_a_store_on() {
+    let mut cluster = Cluster::with_stores(1);
+    let split = cluster.split_at(FIRST, "m", 7);
+    assert_eq!(cluster.admin(FIRST, split.clone()), Ok(()));
+    // The split's effect is flushed, and a new leader's first entry is not applied.
+    cluster.advance(Duration::from_secs(1));
+    cluster.restart(FIRST);
+    cluster.hang(FIRST, "apply-0");
+    cluster.advance(Duration::from_secs(3));
+    assert_eq!(cluster.leader(RegionId::FIRST), Some(FIRST));
+    assert_eq!(cluster.region(FIRST).range, halves()[0].1);
+    assert_eq!(cluster.admin(FIRST, split), Ok(()), "it has been carried out");
+}
+
 #[test]
 fn a_child_serves_at_once_and_everywhere() {
     let mut cluster = Cluster::with_stores(3);
