@@ -49,6 +49,8 @@ pub struct SleepOffer {
     pub term: Term,
     /// Where every log ends; all of it is committed.
     pub last_index: Index,
+    /// The leader's name for it: another offer of the same region has another one, whatever else it says. Never zero.
+    pub number: u64,
 }
 
 /// A region that sleeps, or shall not, in this term.

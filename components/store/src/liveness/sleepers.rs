@@ -29,6 +29,8 @@ pub(crate) struct Sleepers {
     drowsy: BTreeSet<RegionId>,
     /// When they are.
     offer_at: Option<Instant>,
+    /// How many offers were made in this run: the last one's number.
+    offer_count: u64,
     /// Followers that have woken and want their leader awake, each since when, and how long it has to show itself.
     wakes: BTreeMap<RegionId, Wish>,
     /// When the wishes are repeated.
@@ -141,7 +143,9 @@ impl RaftWorker {
     fn offer(&mut self, now: Instant, region_id: RegionId) {
         let until = now + OFFER_TIMEOUTS * self.shared.config.election_timeout;
         let Some(peer) = self.peers.get_mut(&region_id) else { return };
-        for (store, offer) in peer.offer_sleep(until, |store| self.sleepers.judge(store)) {
+        self.sleepers.offer_count += 1;
+        let number = self.sleepers.offer_count;
+        for (store, offer) in peer.offer_sleep(number, until, |store| self.sleepers.judge(store)) {
             self.sleepers.offers.entry(store).or_default().push(offer);
         }
         self.touch(region_id);

@@ -44,6 +44,7 @@ pub(crate) enum Rest {
 /// An offer under way.
 #[derive(Debug)]
 pub(crate) struct Offered {
+    number: u64,
     contract: SleepContract,
     /// Who has to agree.
     expected: Vec<(PeerId, StoreId)>,
@@ -192,13 +193,14 @@ impl Peer {
     /// Offers sleep: what the other stores are told. Void at `until`, unless all have agreed.
     pub(crate) fn offer_sleep(
         &mut self,
+        number: u64,
         until: Instant,
         judge: impl Fn(StoreId) -> Judgement,
     ) -> Vec<(StoreId, SleepOffer)> {
         if !matches!(self.sleep.rest, Rest::Awake) {
             return Vec::new();
         }
-        let Some(offered) = self.contract(until, judge) else { return Vec::new() };
+        let Some(offered) = self.contract(number, until, judge) else { return Vec::new() };
         let contract = offered.contract;
         let offer_of = |(follower, store): &(PeerId, StoreId)| {
             let offer = SleepOffer {
@@ -207,6 +209,7 @@ impl Peer {
                 follower: *follower,
                 term: contract.term,
                 last_index: contract.last_index,
+                number,
             };
             (*store, offer)
         };
@@ -217,7 +220,7 @@ impl Peer {
     }
 
     /// What has to be agreed to before this leader's region sleeps. `None`: it does not sleep now.
-    fn contract(&self, until: Instant, judge: impl Fn(StoreId) -> Judgement) -> Option<Offered> {
+    fn contract(&self, number: u64, until: Instant, judge: impl Fn(StoreId) -> Judgement) -> Option<Offered> {
         if !self.is_leader() || self.has_work() {
             return None;
         }
@@ -234,7 +237,7 @@ impl Peer {
         let (down, expected): (Vec<_>, Vec<_>) =
             others.iter().copied().partition(|(_, store)| is_down(*store));
         let debts = down.into_iter().map(|(_, store)| store).collect();
-        Some(Offered { contract, expected, agreed: Vec::new(), debts, until })
+        Some(Offered { number, contract, expected, agreed: Vec::new(), debts, until })
     }
 
     fn withdraw_offer(&mut self, now: Instant) {
@@ -245,10 +248,10 @@ impl Peer {
     /// A store's peer sleeps by the offer of this one.
     pub(crate) fn on_agreed(&mut self, from: StoreId, offer: &SleepOffer) {
         let Rest::Offered(offered) = &mut self.sleep.rest else { return };
-        let contract = SleepContract { term: offer.term, last_index: offer.last_index };
         let agreed = (offer.follower, from);
+        // That term and log are the same says nothing: whoever agreed to an earlier offer may have been woken since.
         if offer.leader == self.me.id
-            && contract == offered.contract
+            && offer.number == offered.number
             && offered.expected.contains(&agreed)
             && !offered.agreed.contains(&agreed)
         {

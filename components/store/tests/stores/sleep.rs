@@ -1,6 +1,10 @@
 //! Sleep: what it costs, what ends it, and what nobody may sleep through (docs/life-of-a-sleep.md).
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
 
 use store::{AdminAction, SleepMessage, StoreMessage};
 use types::{Outcome, Peer, PeerId, PeerRole, RegionId, StoreId};
@@ -23,6 +27,17 @@ fn sleeping(count: u64) -> (Cluster, Vec<RegionId>) {
     }
     cluster.sent.clear();
     (cluster, regions)
+}
+
+/// A cluster in which region 2 has two voters, and a learner on the third store.
+fn with_learner() -> Cluster {
+    let mut cluster = Cluster::with_stores(3);
+    let mut peers = cluster.region(FIRST).peers.clone();
+    for (store, role) in [(SECOND, PeerRole::Voter), (THIRD, PeerRole::Learner)] {
+        peers.push(Peer { id: PeerId(store.0 + 1_000), store_id: store, role });
+    }
+    assert_eq!(cluster.admin(FIRST, AdminAction::SetPeers { peers, change_id: 1 }), Ok(()));
+    cluster
 }
 
 fn raft_count(cluster: &Cluster) -> usize {
@@ -228,6 +243,44 @@ fn an_agreement_that_takes_long_counts_and_those_who_agreed_sleep_on() {
     assert_eq!((cluster.asleep_count(FIRST), cluster.asleep_count(THIRD)), (2, 1));
 }
 
+/// A follower that agreed and was woken, because its agreement did not come in time, is awake when the next offer goes
+/// out: of the same term and the same log. What it said of the first one must not let the leader fall asleep without it:
+/// a learner, which never campaigns, would be awake beside it for ever.
+#[test]
+fn an_agreement_to_an_earlier_offer_does_not_count_for_the_next() {
+    let mut cluster = with_learner();
+    cluster.advance(Duration::from_secs(6));
+    assert_eq!(STORES.map(|store| cluster.asleep_count(store)), [2, 1, 1]);
+    let (held, is_lost) = (Rc::new(RefCell::new(None)), Rc::new(Cell::new(false)));
+    let (holding, losing) = (Rc::clone(&held), Rc::clone(&is_lost));
+    // The third store hears of one offer, and what it says of that comes late.
+    cluster.lose(move |from, to, message| {
+        let StoreMessage::Sleep(message) = message else { return false };
+        let mut held = holding.borrow_mut();
+        if to == THIRD && matches!(message, SleepMessage::Offer { .. }) {
+            losing.set(held.is_some());
+            return held.is_some();
+        }
+        let is_held = from == THIRD && matches!(message, SleepMessage::Agreed { .. });
+        if is_held {
+            *held = Some(StoreMessage::Sleep(message.clone()));
+        }
+        is_held
+    });
+    assert_eq!(cluster.put(FIRST, "a", "1"), Ok(Outcome::Done));
+    while !is_lost.get() {
+        cluster.advance(Duration::from_millis(1));
+    }
+    assert_eq!(cluster.asleep_count(SECOND), 1, "the second offer is out");
+    assert_eq!(cluster.asleep_count(THIRD), 0, "the first offer was void");
+    cluster.lose_nothing();
+    let agreed = held.borrow_mut().take().expect("it was held");
+    cluster.receive(FIRST, THIRD, agreed);
+    assert!(!cluster.picture(FIRST, RegionId::FIRST).expect("it leads").is_asleep, "a follower is awake");
+    cluster.advance(Duration::from_secs(60));
+    assert_eq!(STORES.map(|store| cluster.asleep_count(store)), [2, 1, 1]);
+}
+
 #[test]
 fn a_wake_that_is_lost_is_said_again() {
     let (mut cluster, _) = sleeping(0);
@@ -333,12 +386,7 @@ fn a_flapping_link_does_not_wake_regions_with_every_flap() {
 /// its return has been noticed already. A learner would not even ask.
 #[test]
 fn a_store_that_comes_back_while_sleep_is_offered_is_not_slept_without() {
-    let mut cluster = Cluster::with_stores(3);
-    let mut peers = cluster.region(FIRST).peers.clone();
-    for (store, role) in [(SECOND, PeerRole::Voter), (THIRD, PeerRole::Learner)] {
-        peers.push(Peer { id: PeerId(store.0 + 1_000), store_id: store, role });
-    }
-    assert_eq!(cluster.admin(FIRST, AdminAction::SetPeers { peers, change_id: 1 }), Ok(()));
+    let mut cluster = with_learner();
     // Whoever was live for long is trusted again after two beats.
     cluster.pass(Duration::from_secs(70));
     cluster.cut(THIRD);

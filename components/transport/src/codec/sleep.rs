@@ -10,7 +10,7 @@ use wire::store_message::Message as Body;
 
 use super::{ITEM_OVERHEAD_BYTES, non_zero};
 
-/// What an offer counts: five numbers of up to ten bytes, each with its tag.
+/// What an offer counts: six numbers of up to ten bytes, each with its tag.
 const OFFER_BYTES: usize = 3 * ITEM_OVERHEAD_BYTES;
 
 /// About how many bytes a message takes beside what every message does.
@@ -102,6 +102,7 @@ fn encode_offer(offer: SleepOffer) -> wire::SleepOffer {
         follower_peer_id: offer.follower.0,
         term: offer.term.0,
         last_index: offer.last_index.0,
+        number: offer.number,
     }
 }
 
@@ -112,6 +113,7 @@ fn decode_offer(offer: wire::SleepOffer) -> Result<SleepOffer> {
         follower: PeerId(non_zero(offer.follower_peer_id, "SleepOffer", "follower_peer_id")?),
         term: Term(offer.term),
         last_index: Index(offer.last_index),
+        number: offer.number,
     })
 }
 
@@ -132,12 +134,13 @@ pub(super) mod tests {
 
     pub(in super::super) fn every_kind() -> Vec<SleepMessage> {
         let largest = u64::MAX;
-        let offer = |number| SleepOffer {
-            region_id: RegionId(number),
+        let offer = |id| SleepOffer {
+            region_id: RegionId(id),
             leader: PeerId(largest),
             follower: PeerId(largest),
             term: Term(largest),
             last_index: Index(largest),
+            number: largest - 1,
         };
         let offers: Vec<_> = [1, largest].map(offer).to_vec();
         let sleepers: Vec<_> =
