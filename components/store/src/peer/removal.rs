@@ -52,7 +52,10 @@ impl Peer {
         let is_of_leader = matches!(message.body, MessageBody::Append { .. } | MessageBody::Heartbeat { .. });
         if is_of_leader && message.term >= self.group.term() {
             self.contact_at = now;
-            self.sleep.leader_heard_at = now;
+            // A leader that waits for agreements may fall asleep the next moment: it has not shown itself awake.
+            if !matches!(message.body, MessageBody::Heartbeat { offers_sleep: true, .. }) {
+                self.sleep.leader_heard_at = now;
+            }
         }
     }
 

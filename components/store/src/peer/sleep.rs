@@ -24,7 +24,7 @@ pub(crate) struct Sleep {
     next_offer: Instant,
     /// Offers in a row that came to nothing.
     failed_count: u32,
-    /// When a message that only a leader sends came last.
+    /// When a message came last that only a leader sends, and none that is about to sleep.
     pub(super) leader_heard_at: Instant,
 }
 
@@ -321,7 +321,7 @@ impl Peer {
         true
     }
 
-    /// When a message that only a leader sends came last.
+    /// When a leader last showed itself that is not about to sleep.
     pub(crate) fn leader_heard_at(&self) -> Instant {
         self.sleep.leader_heard_at
     }

@@ -40,6 +40,20 @@ fn with_learner() -> Cluster {
     cluster
 }
 
+/// From now on what a store agrees to does not arrive, but is kept here.
+fn hold_agreements(cluster: &mut Cluster, of: StoreId) -> Rc<RefCell<Vec<StoreMessage>>> {
+    let held = Rc::new(RefCell::new(Vec::new()));
+    let holding = Rc::clone(&held);
+    cluster.lose(move |from, _, message| {
+        let is_held = from == of && matches!(message, StoreMessage::Sleep(SleepMessage::Agreed { .. }));
+        if is_held {
+            holding.borrow_mut().push(message.clone());
+        }
+        is_held
+    });
+    held
+}
+
 fn raft_count(cluster: &Cluster) -> usize {
     cluster.sent.iter().filter(|(_, message)| matches!(message, StoreMessage::Raft(_))).count()
 }
@@ -220,15 +234,7 @@ fn one_deaf_follower_deposes_no_leader() {
 #[test]
 fn an_agreement_that_takes_long_counts_and_those_who_agreed_sleep_on() {
     let (mut cluster, _) = sleeping(0);
-    let held = Rc::new(RefCell::new(Vec::new()));
-    let holding = Rc::clone(&held);
-    cluster.lose(move |from, _, message| {
-        let is_held = from == THIRD && matches!(message, StoreMessage::Sleep(SleepMessage::Agreed { .. }));
-        if is_held {
-            holding.borrow_mut().push(message.clone());
-        }
-        is_held
-    });
+    let held = hold_agreements(&mut cluster, THIRD);
     cluster.put(FIRST, "a", "1").expect("the region wakes");
     cluster.advance(Duration::from_millis(3_300));
     assert_eq!(held.borrow().len(), 1, "an offer is under way");
@@ -276,6 +282,31 @@ fn an_agreement_to_an_earlier_offer_does_not_count_for_the_next() {
     cluster.lose_nothing();
     let agreed = held.borrow_mut().take().expect("it was held");
     cluster.receive(FIRST, THIRD, agreed);
+    assert!(!cluster.picture(FIRST, RegionId::FIRST).expect("it leads").is_asleep, "a follower is awake");
+    cluster.advance(Duration::from_secs(60));
+    assert_eq!(STORES.map(|store| cluster.asleep_count(store)), [2, 1, 1]);
+}
+
+/// A follower that has agreed wakes while the leader waits for another one. The heartbeats by which the leader waits do not
+/// show that it knows: else it would fall asleep beside a learner that is awake for ever.
+#[test]
+fn a_follower_that_wakes_while_sleep_is_offered_says_so() {
+    let mut cluster = with_learner();
+    cluster.advance(Duration::from_secs(6));
+    assert_eq!(STORES.map(|store| cluster.asleep_count(store)), [2, 1, 1]);
+    let held = hold_agreements(&mut cluster, SECOND);
+    assert_eq!(cluster.put(FIRST, "a", "1"), Ok(Outcome::Done));
+    while held.borrow().is_empty() {
+        cluster.advance(Duration::from_millis(1));
+    }
+    assert_eq!(STORES.map(|store| cluster.asleep_count(store)), [1, 1, 1], "the leader waits for an answer");
+    let heartbeat = cluster.late_heartbeat(FIRST, THIRD);
+    cluster.receive(THIRD, FIRST, heartbeat);
+    assert_eq!(cluster.asleep_count(THIRD), 0, "it does not say that the leader waits");
+    cluster.advance(Duration::from_millis(400));
+    cluster.lose_nothing();
+    let agreed = held.borrow_mut().pop().expect("it was held");
+    cluster.receive(FIRST, SECOND, agreed);
     assert!(!cluster.picture(FIRST, RegionId::FIRST).expect("it leads").is_asleep, "a follower is awake");
     cluster.advance(Duration::from_secs(60));
     assert_eq!(STORES.map(|store| cluster.asleep_count(store)), [2, 1, 1]);
