@@ -150,11 +150,16 @@ fn a_split_survives_the_death_of_a_follower_at_each_step() {
 fn without_the_third_for_long() -> Cluster {
     let mut cluster = three_voters();
     cluster.cut(THIRD);
+    put_many(&mut cluster);
+    cluster
+}
+
+/// So much that the log is cut behind who is away.
+fn put_many(cluster: &mut Cluster) {
     for number in 0..80 {
         assert_eq!(cluster.put(FIRST, ["c", "d", "e"][number % 3], "later"), Ok(Outcome::Done));
     }
     cluster.advance(Duration::from_secs(1));
-    cluster
 }
 
 fn check_one_region(cluster: &mut Cluster, text: &str) {
@@ -171,6 +176,39 @@ fn a_snapshot_for_a_peer_that_lags_survives_the_death_of_its_receiver_at_each_st
         check: |cluster, text| {
             check_one_region(cluster, text);
             assert_eq!(cluster.stored(THIRD, "c").as_deref(), Some(b"later".as_slice()), "{text}");
+        },
+    });
+}
+
+/// The region is divided while the third store is away, too.
+fn split_without_the_third() -> Cluster {
+    let mut cluster = three_voters();
+    cluster.cut(THIRD);
+    split(&mut cluster);
+    put_many(&mut cluster);
+    cluster
+}
+
+/// Who has its data from a snapshot answers who asks for the split again, as if it had carried it out.
+#[test]
+fn what_a_snapshot_says_of_a_split_survives_the_death_of_its_receiver_at_each_step() {
+    die_at_each_step(&Scenario {
+        name: "snapshot, behind a split",
+        prepare: split_without_the_third,
+        begin: |cluster| cluster.heal(THIRD),
+        dies: THIRD,
+        check: |cluster, text| {
+            check_split(cluster, text);
+            assert_eq!(cluster.stored(THIRD, "c").as_deref(), Some(b"later".as_slice()), "{text}");
+            let leader = cluster.leader(RegionId::FIRST).expect("it is led");
+            let again = cluster.split_at(FIRST, "m", 7);
+            let target = cluster.region(leader).find_peer_on(THIRD).expect("a peer lives there").id;
+            if leader != THIRD {
+                assert_eq!(cluster.admin(leader, AdminAction::TransferLeader(target)), Ok(()), "{text}");
+                cluster.advance(Duration::from_millis(500));
+            }
+            assert_eq!(cluster.leader(RegionId::FIRST), Some(THIRD), "{text}");
+            assert_eq!(cluster.admin(THIRD, again), Ok(()), "{text}");
         },
     });
 }
