@@ -79,8 +79,11 @@ pub(crate) const BEATS_TO_TRUST_MAX: u32 = 32;
 /// … and begin anew when it was live for this long.
 pub(crate) const TRUSTED_AFTER: Duration = Duration::from_secs(60);
 
-/// A store whose raft workers have not answered for this long beats no more: whoever sleeps under its beat would rely on
-/// somebody who does nothing. Longer than any healthy round.
+/// A raft worker is asked so often whether it is at work. More often would be most of what a store without work does.
+pub(crate) const PULSE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A store beats no more when one of its raft workers has not answered for this long: whoever sleeps under its beat would
+/// rely on somebody who does nothing. Longer than any healthy round.
 pub(crate) const WEDGED_AFTER: Duration = Duration::from_secs(1);
 
 /// How often stores compare what sleeps. A difference is a defect, or was lost in a crash: it may take a while.

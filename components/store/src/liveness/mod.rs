@@ -17,7 +17,7 @@ pub use self::message::{Section, SleepDigest, SleepMessage, SleepOffer, Sleeper,
 use self::pair::OtherStore;
 pub(crate) use self::{pair::Judgement, sleepers::Sleepers};
 use crate::{
-    limits::{DIGEST_INTERVAL, WEDGED_AFTER},
+    limits::{DIGEST_INTERVAL, PULSE_INTERVAL, WEDGED_AFTER},
     message::{Beat, RaftMail, StoreMessage},
     outbox::Outbox,
     ports::Lane,
@@ -65,7 +65,7 @@ pub(crate) struct Liveness {
     shared: Arc<Shared>,
     stores: BTreeMap<StoreId, OtherStore>,
     next_beat: Instant,
-    /// When each raft worker answered last.
+    /// What each raft worker was asked last, and whether it has answered.
     pulses: Vec<Pulse>,
 }
 
@@ -73,14 +73,14 @@ pub(crate) struct Liveness {
 #[derive(Clone, Copy)]
 struct Pulse {
     sent_number: u64,
+    sent_at: Instant,
     answered_number: u64,
-    answered_at: Instant,
 }
 
 impl Liveness {
     pub(crate) fn new(shared: Arc<Shared>) -> Liveness {
         let now = shared.clock.monotonic();
-        let pulse = Pulse { sent_number: 0, answered_number: 0, answered_at: now };
+        let pulse = Pulse { sent_number: 0, sent_at: now, answered_number: 0 };
         let pulses = vec![pulse; shared.config.raft_worker_count];
         Liveness { shared, stores: BTreeMap::new(), next_beat: Instant::ZERO, pulses }
     }
@@ -95,7 +95,6 @@ impl Liveness {
             LivenessMail::Pulse { worker, number } => {
                 if let Some(pulse) = self.pulses.get_mut(worker) {
                     pulse.answered_number = pulse.answered_number.max(number);
-                    pulse.answered_at = now;
                 }
             }
             LivenessMail::Slept(changes) => {
@@ -179,8 +178,9 @@ impl Liveness {
         outbox.send(&*self.shared.transport);
         for (pulse, mailbox) in self.pulses.iter_mut().zip(&self.shared.router.raft) {
             // One question at a time: a worker that does not come to its mail shall not find thousands.
-            if pulse.answered_number == pulse.sent_number {
+            if pulse.answered_number == pulse.sent_number && now.since(pulse.sent_at) >= PULSE_INTERVAL {
                 pulse.sent_number += 1;
+                pulse.sent_at = now;
                 mailbox.send(RaftMail::Pulse(pulse.sent_number));
             }
         }
@@ -191,9 +191,9 @@ impl Liveness {
     /// Whether some raft worker does nothing any more. Then this store must not be taken for alive: those who sleep
     /// under its beat would rely on a leader that does not answer.
     fn is_wedged(&self, now: Instant) -> bool {
-        self.pulses.iter().any(|pulse| {
-            pulse.answered_number < pulse.sent_number && now.since(pulse.answered_at) > WEDGED_AFTER
-        })
+        self.pulses
+            .iter()
+            .any(|pulse| pulse.answered_number < pulse.sent_number && now.since(pulse.sent_at) > WEDGED_AFTER)
     }
 
     /// A store that was itself stalled has no evidence against others: its windows grow by the time it was late.
