@@ -89,12 +89,7 @@ async fn transfer_leader(cluster: &Cluster) -> Result<()> {
 async fn work_through_failures(words: &[String], prefix: &str) -> Result<()> {
     let mut cluster = Cluster::start(Options::default()).await?;
     let mut program = Program::start(words, cluster.addresses())?;
-    program.go_on().await?;
-    for round in 0..2 {
-        transfer_leader(&cluster).await?;
-        split(&cluster, prefix, round).await?;
-        program.go_on().await?;
-    }
+    work_through_splits(&cluster, &mut program, prefix, 2).await?;
     for round in 2..4 {
         let leader = cluster.leader().await?;
         cluster.kill(leader)?;
@@ -104,6 +99,21 @@ async fn work_through_failures(words: &[String], prefix: &str) -> Result<()> {
         program.go_on().await?;
     }
     program.finish().await
+}
+
+async fn work_through_splits(
+    cluster: &Cluster,
+    program: &mut Program,
+    prefix: &str,
+    rounds: usize,
+) -> Result<()> {
+    program.go_on().await?;
+    for round in 0..rounds {
+        transfer_leader(cluster).await?;
+        split(cluster, prefix, round).await?;
+        program.go_on().await?;
+    }
+    Ok(())
 }
 
 /// Ten regions more, among the keys that are scanned and those that are written.
@@ -132,9 +142,18 @@ async fn client_go() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn python_tikv_client() -> Result<()> {
-    // Of a scan it takes a region error for an answer without pairs: its scans are whole only where nothing has changed
-    // since it read by key what they go over. Everything else works.
     work_through_failures(&python("tikv_client_0_0_4.py")?, "py").await
+}
+
+/// It takes a region error for an answer without pairs: so it must not get one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn python_tikv_client_scans_each_key_while_regions_split() -> Result<()> {
+    let cluster = Cluster::start(Options::default()).await?;
+    let mut words = vec!["env".to_owned(), "SCANS=whole".to_owned()];
+    words.extend(python("tikv_client_0_0_4.py")?);
+    let mut program = Program::start(&words, cluster.addresses())?;
+    work_through_splits(&cluster, &mut program, "py", 5).await?;
+    program.finish().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

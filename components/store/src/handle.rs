@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use actor::{Clock, Now};
 use engine::{KvEngine, StoreIdent};
+use kv::keys;
 use raft::MessageBody;
-use types::{Entry, Region, RegionId, StoreId};
+use types::{Entry, KeyRange, Region, RegionId, StoreId};
 
 use crate::{
-    Error,
+    Error, codec,
     ledger::{Account, Ledger},
     limits::PROPOSAL_OVERHEAD_BYTES,
     liveness::{LivenessMail, Unreachable},
@@ -161,6 +162,19 @@ impl Store {
     #[must_use]
     pub fn find_region(&self, key: &[u8]) -> Option<Arc<Region>> {
         self.inner.meta.find(key).and_then(|id| self.inner.views.find(id)).and_then(|view| view.region())
+    }
+
+    /// The keys of a region with a peer here, as they were at a version of its epoch; `None` where that is not known here,
+    /// any more or yet. It reads the engine.
+    #[must_use]
+    pub fn range_at(&self, region_id: RegionId, version: u64) -> Option<KeyRange> {
+        let row = self.inner.kv.get(&keys::region_state_key(region_id)).ok()??;
+        let (region, last_split) = codec::decode_region_row(&row).ok()?;
+        if region.epoch.version == version {
+            return Some(region.range);
+        }
+        let past = last_split?.past_ends.into_iter().find(|past| past.version == version)?;
+        Some(KeyRange { start_key: region.range.start_key, end_key: past.end_key })
     }
 
     /// A region with a peer here.

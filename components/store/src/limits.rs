@@ -20,6 +20,12 @@ pub(crate) const SPLIT_CHILDREN_MAX: usize = 2_048;
 /// which may have to be told together, they fit into one entry of the placement group.
 pub(crate) const SPLIT_KEYS_BYTES_MAX: usize = 512 << 10;
 
+/// A region's row remembers where it ended before so many of its last splits, for clients that know it as it was then ...
+pub(crate) const PAST_ENDS_MAX: usize = 64;
+
+/// ... if these keys have no more bytes than this together.
+pub(crate) const PAST_ENDS_BYTES_MAX: usize = 16 << 10;
+
 /// What a proposal counts beside its keys and values: what is kept to answer it, and what its entry adds.
 pub(crate) const PROPOSAL_OVERHEAD_BYTES: usize = 192;
 

@@ -26,4 +26,4 @@ pub use entry::{Entry, EntryKind, HardState, LogPosition};
 pub use id::{ClusterId, Incarnation, Index, PeerId, RegionId, StoreId, Term};
 pub use instant::{Instant, WallTime};
 pub use range::KeyRange;
-pub use region::{Epoch, Peer, PeerRole, Region, RegionSize, Split, SplitChild, SplitTrace};
+pub use region::{Epoch, PastEnd, Peer, PeerRole, Region, RegionSize, Split, SplitChild, SplitTrace};

@@ -139,6 +139,17 @@ pub struct SplitTrace {
     pub change_id: u64,
     /// The parent and its children right after it, in order of their keys.
     pub regions: Vec<Region>,
+    /// Where the region ended before this split and the last ones before it, oldest first.
+    pub past_ends: Vec<PastEnd>,
+}
+
+/// Where a region ended before it was split. It began where it begins now: of its parts, it keeps the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastEnd {
+    /// The version of its epoch then.
+    pub version: u64,
+    /// The first key behind it then; empty: there was none.
+    pub end_key: Bytes,
 }
 
 impl Region {

@@ -1,8 +1,8 @@
 //! Regions, peers, positions and configurations: `sheaf.vocabulary.v1`, and the hard state of `sheaf.disk.v1`.
 
 use types::{
-    Chain, ConfigurationChange, Epoch, HardState, Index, KeyRange, LogPosition, Peer, PeerId, PeerRole,
-    Region, RegionId, SplitTrace, StoreId, Term,
+    Chain, ConfigurationChange, Epoch, HardState, Index, KeyRange, LogPosition, PastEnd, Peer, PeerId,
+    PeerRole, Region, RegionId, SplitTrace, StoreId, Term,
 };
 
 use super::{
@@ -103,7 +103,9 @@ impl TryFrom<wire::Region> for Region {
 impl From<SplitTrace> for wire::SplitTrace {
     fn from(trace: SplitTrace) -> wire::SplitTrace {
         let regions = trace.regions.into_iter().map(wire::Region::from).collect();
-        wire::SplitTrace { change_id: trace.change_id, regions }
+        let past_ends = trace.past_ends.into_iter();
+        let past_ends = past_ends.map(|past| wire::PastEnd { version: past.version, end_key: past.end_key });
+        wire::SplitTrace { change_id: trace.change_id, regions, past_ends: past_ends.collect() }
     }
 }
 
@@ -112,7 +114,9 @@ impl TryFrom<wire::SplitTrace> for SplitTrace {
 
     fn try_from(trace: wire::SplitTrace) -> Result<SplitTrace> {
         let regions = trace.regions.into_iter().map(Region::try_from).collect::<Result<_>>()?;
-        Ok(SplitTrace { change_id: trace.change_id, regions })
+        let past_ends = trace.past_ends.into_iter();
+        let past_ends = past_ends.map(|past| PastEnd { version: past.version, end_key: past.end_key });
+        Ok(SplitTrace { change_id: trace.change_id, regions, past_ends: past_ends.collect() })
     }
 }
 
@@ -209,8 +213,11 @@ mod tests {
 
     #[test]
     fn traces_of_splits_round_trip_and_are_checked() {
-        let trace =
-            SplitTrace { change_id: 7, regions: vec![region(), Region { id: RegionId(3), ..region() }] };
+        let trace = SplitTrace {
+            change_id: 7,
+            regions: vec![region(), Region { id: RegionId(3), ..region() }],
+            past_ends: vec![PastEnd { version: 4, end_key: "z".into() }],
+        };
         let encoded = wire::SplitTrace::from(trace.clone());
         assert_eq!(SplitTrace::try_from(encoded.clone()), Ok(trace));
         let mut broken = encoded;

@@ -33,6 +33,15 @@ pub(super) const SPLIT_PAUSE: Duration = Duration::from_millis(100);
 /// A `SplitRegions` is answered after this with what has been done, or sooner, if the client does not wait so long.
 pub(super) const SPLIT_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Regions of a store that answer one scan together, where the client knows them as the one that they were.
+pub(super) const SCAN_PARTS_MAX: usize = 1_024;
+
+/// A scan whose regions are changing or have no leader is tried again for so long, while it lasts ...
+pub(super) const SCAN_PATIENCE: Duration = Duration::from_millis(500);
+
+/// ... after so long each time.
+pub(super) const SCAN_PAUSE: Duration = Duration::from_millis(10);
+
 /// Regions of one `ScatterRegion`.
 pub(super) const SCATTER_REGIONS_ASKED_MAX: usize = 16_384;
 

@@ -14,6 +14,7 @@ mod patience;
 mod pd;
 mod pd_convert;
 mod region_error;
+mod scan;
 mod scatter;
 mod sink;
 mod split;

@@ -8,12 +8,14 @@ use store::{Proposal, ReadRequest, Responder};
 use telemetry::names;
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status, Streaming};
+use types::Query;
 
 use super::{
     batch::BatchStream,
     calls::{Read, Response as _, Write, answered, written},
     gate::Gate,
     region_error::Refusal,
+    scan::follow,
     split::split_for_client,
 };
 use crate::state::{Running, State};
@@ -60,10 +62,18 @@ impl Tikv {
             Err(refusal) => return Ok(Response::new(R::Response::refused(refusal))),
         };
         let region_id = context.region_id;
+        let scan = match &query {
+            Query::Scan(scan) => Some(scan.clone()),
+            _ => None,
+        };
         let (sender, receiver) = oneshot::channel();
         let responder = Responder::new(move |result| drop(sender.send(result)));
         running.store.read(vec![ReadRequest { context, query, responder }]);
         let result = receiver.await.map_err(|_| Status::unavailable("the store is stopping"))?;
+        let result = match (result, scan) {
+            (Err(refusal), Some(scan)) => follow(&running.store, &context, &scan, refusal).await,
+            (result, _) => result,
+        };
         let result = result.map(|answer| gate.answer(answer)).map_err(|error| Refusal::of(error, region_id));
         Ok(Response::new(answered::<R>(result)))
     }

@@ -6,6 +6,7 @@
 //! Every method of the public protocol, asked of one real store.
 
 mod host;
+mod scans;
 mod scatter;
 mod sizes;
 mod splits;

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use types::{
-    Chain, ClusterId, Entry, Epoch, Incarnation, Index, KeyRange, LogPosition, PeerId, Region, RegionId,
-    SplitTrace, StoreId, Term, WallTime,
+    Chain, ClusterId, Entry, Epoch, Incarnation, Index, KeyRange, LogPosition, PastEnd, PeerId, Region,
+    RegionId, SplitTrace, StoreId, Term, WallTime,
 };
 
 use super::{BASE, Fixture, REGION, Running, entries, raft_state};
@@ -404,6 +404,7 @@ fn snapshot_received(sequence: u64) -> LifecycleRecord {
         last_split: (!sequence.is_multiple_of(2)).then(|| SplitTrace {
             change_id: sequence,
             regions: vec![region(sequence), region(sequence + 1)],
+            past_ends: vec![PastEnd { version: sequence, end_key: Bytes::from_static(b"z") }],
         }),
     };
     LifecycleRecord { sequence, cause: None, change }

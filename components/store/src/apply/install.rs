@@ -8,7 +8,7 @@ use types::LogPosition;
 use super::ApplyWorker;
 use crate::{
     Error,
-    lifecycle::{Birth, split_trace, write_effect},
+    lifecycle::{Birth, parts, write_effect},
     message::{ApplyMail, RaftMail, SnapshotInstall},
     size::SizeEstimate,
     upkeep::UpkeepMail,
@@ -65,7 +65,7 @@ impl ApplyWorker {
             index = position.index.0,
             "region is split"
         );
-        let regions = split_trace(region, *change_id, children).regions;
+        let regions = parts(region, children);
         let parts = applier.divide_size(&regions, *position);
         let waiting = applier.finish_split(region.clone(), *position, *change_id);
         let divided = Arc::clone(&applier.region);

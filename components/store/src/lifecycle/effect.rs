@@ -2,9 +2,14 @@
 
 use engine::{BornRegion, KvBatch, KvEngine, LifecycleChange, LifecycleRecord};
 use kv::keys;
-use types::{Index, LogPosition, Region, RegionId, SplitTrace, Term, WallTime};
+use types::{Index, LogPosition, PastEnd, Region, RegionId, SplitTrace, Term, WallTime};
 
-use crate::{codec, message::ApplyState, size::SizeEstimate};
+use crate::{
+    codec,
+    limits::{PAST_ENDS_BYTES_MAX, PAST_ENDS_MAX},
+    message::ApplyState,
+    size::SizeEstimate,
+};
 
 /// Writes a record's effect into the KV engine, with the record's mark. Also the replay at start.
 pub(crate) fn write_effect(
@@ -44,7 +49,8 @@ pub(crate) fn write_effect(
             put_rows(&mut rows, region, *position, *region_clock, SizeEstimate::UNKNOWN);
         }
         LifecycleChange::Split { region, position, region_clock, change_id, children } => {
-            let trace = split_trace(region, *change_id, children);
+            let past_ends = past_ends(kv, region, children)?;
+            let trace = SplitTrace { change_id: *change_id, regions: parts(region, children), past_ends };
             let share = read_size(kv, region.id)?.share(children.len() as u64 + 1);
             put_rows(&mut rows, (region, Some(&trace)), *position, *region_clock, share);
             for child in children {
@@ -96,8 +102,26 @@ pub(crate) fn first_position_of_child(parent: &LogPosition, child: RegionId) -> 
     LogPosition { index: Index::FIRST, term: Term::FIRST, chain: parent.chain.of_child(child) }
 }
 
-/// What is remembered of a split.
-pub(crate) fn split_trace(parent: &Region, change_id: u64, children: &[BornRegion]) -> SplitTrace {
-    let regions = std::iter::once(parent).chain(children.iter().map(|child| &child.region));
-    SplitTrace { change_id, regions: regions.cloned().collect() }
+/// The regions that a split has made, in order of their keys.
+pub(crate) fn parts(parent: &Region, children: &[BornRegion]) -> Vec<Region> {
+    std::iter::once(parent).chain(children.iter().map(|child| &child.region)).cloned().collect()
+}
+
+/// Where the region ended before this split, behind what its row remembers of earlier ones.
+fn past_ends(kv: &dyn KvEngine, parent: &Region, children: &[BornRegion]) -> engine::Result<Vec<PastEnd>> {
+    let row = kv.get(&keys::region_state_key(parent.id))?;
+    let earlier = row.and_then(|row| codec::decode_region_row(&row).ok()).and_then(|(_, split)| split);
+    let mut ends = earlier.map(|split| split.past_ends).unwrap_or_default();
+    if let Some(last) = children.last() {
+        let version = parent.epoch.version - children.len() as u64;
+        ends.push(PastEnd { version, end_key: last.region.range.end_key.clone() });
+    }
+    let is_small = |ends: &[PastEnd]| {
+        let bytes: usize = ends.iter().map(|past| past.end_key.len()).sum();
+        ends.len() <= PAST_ENDS_MAX && bytes <= PAST_ENDS_BYTES_MAX
+    };
+    while !is_small(&ends) {
+        ends.remove(0);
+    }
+    Ok(ends)
 }

@@ -17,7 +17,7 @@ mod split;
 
 pub(crate) use self::{
     destroy::{Ending, clearing},
-    effect::{split_trace, write_effect},
+    effect::{parts, write_effect},
     replay::{delete_stray_files, ending_peers, last_sequence, replay},
     split::{Birth, PendingSplit, SplitDraft},
 };

@@ -698,6 +698,11 @@ impl Cluster {
         })
     }
 
+    /// The first region's keys as a store remembers them of a version of its epoch.
+    pub(crate) fn range_at(&self, store: StoreId, version: u64) -> Option<KeyRange> {
+        self.stores[&store].store.range_at(RegionId::FIRST, version)
+    }
+
     pub(crate) fn find_split_keys(
         &mut self,
         to: StoreId,

@@ -83,7 +83,9 @@ fn split_without_the_third() -> (Cluster, AdminAction) {
     (cluster, split)
 }
 
+/// It also knows what the region was before.
 fn last_split_known_to(cluster: &mut Cluster, store: StoreId) -> Option<LastSplit> {
+    assert_eq!(cluster.range_at(store, 1), Some(KeyRange::ALL));
     let found = cluster.find_split_keys(store, RegionId::FIRST, SplitKeysWish::Middle);
     found.expect("it has data").last_split
 }

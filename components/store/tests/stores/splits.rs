@@ -11,9 +11,12 @@ use std::{
 use bytes::Bytes;
 use raft::MessageBody;
 use store::{AdminAction, Error, LastSplit, RaftEnvelope, SplitKeysWish, StoreMessage};
-use types::{Outcome, PeerId, PeerRole, RegionId, StoreId, Term};
+use types::{Outcome, PeerId, PeerRole, RegionId, Split, SplitChild, StoreId, Term};
 
-use crate::{CHILD, FIRST, cluster::Cluster};
+use crate::{
+    CHILD, FIRST,
+    cluster::{Cluster, STORES},
+};
 
 fn of_child() -> store::RequestContext {
     store::RequestContext { region_id: CHILD, ..store::RequestContext::default() }
@@ -44,6 +47,37 @@ fn a_split_is_remembered_over_a_change_of_peers() {
     let last_split = LastSplit { change_id: 7, keys: vec![Bytes::from("m")] };
     assert_eq!(found.map(|found| found.last_split), Ok(Some(last_split)));
     assert_eq!(cluster.admin(FIRST, split), Ok(()), "it has been carried out");
+}
+
+/// A region is remembered as it was before each of its last splits, on every store and over a restart.
+#[test]
+fn a_region_is_remembered_as_it_was() {
+    let mut cluster = Cluster::with_stores(3);
+    cluster.grow_to_three_voters();
+    for at in (0..70).rev() {
+        let region = cluster.region(FIRST);
+        let child = SplitChild {
+            start_key: Bytes::from(format!("k{at:02}")),
+            region_id: RegionId(5_000 + at),
+            peer_ids: region.peers.iter().map(|peer| PeerId(10 * (5_000 + at) + peer.store_id.0)).collect(),
+        };
+        let leader_stores = vec![FIRST];
+        let split = Split { change_id: 100 + at, epoch: region.epoch, leader_stores, children: vec![child] };
+        assert_eq!(cluster.admin(FIRST, AdminAction::Split(split)), Ok(()));
+    }
+    cluster.advance(Duration::from_secs(1));
+    cluster.restart(FIRST);
+    cluster.advance(Duration::from_secs(2));
+    let last_version = cluster.region(FIRST).epoch.version;
+    assert_eq!(last_version, 71);
+    for store in STORES {
+        let end_at = |version| cluster.range_at(store, version).map(|range| range.end_key);
+        assert_eq!(end_at(last_version), Some("k00".into()));
+        assert_eq!(end_at(last_version - 1), Some("k01".into()));
+        assert_eq!(end_at(last_version - 64), Some("k64".into()));
+        assert_eq!(end_at(last_version - 65), None, "not for ever");
+        assert_eq!(end_at(last_version + 1), None);
+    }
 }
 
 /// A leader whose store has just started knows it by the row of its region, before it has applied anything in this run.

@@ -42,8 +42,11 @@ pub(crate) fn size_of(message: &StoreMessage) -> usize {
         }
         StoreMessage::Beat(_) => 0,
         StoreMessage::Snapshot(SnapshotMessage::Header(header)) => {
-            let split = header.last_split.iter().flat_map(|split| &split.regions);
-            size_of_region(&header.region) + split.map(size_of_region).sum::<usize>()
+            let size_of_split = |split: &SplitTrace| {
+                let ends = split.past_ends.iter().map(|past| past.end_key.len() + ITEM_OVERHEAD_BYTES);
+                split.regions.iter().map(size_of_region).chain(ends).sum::<usize>()
+            };
+            size_of_region(&header.region) + header.last_split.as_ref().map_or(0, size_of_split)
         }
         StoreMessage::Snapshot(SnapshotMessage::Chunk(chunk)) => {
             chunk.size_bytes() + chunk.pairs.len() * ITEM_OVERHEAD_BYTES
@@ -353,6 +356,7 @@ mod tests {
             last_split: Some(SplitTrace {
                 change_id: 7,
                 regions: vec![region.clone(), Region { id: RegionId(3), ..region.clone() }],
+                past_ends: Vec::new(),
             }),
             region,
             region_clock: WallTime(77),
