@@ -62,10 +62,7 @@ impl Tikv {
             Err(refusal) => return Ok(Response::new(R::Response::refused(refusal))),
         };
         let region_id = context.region_id;
-        let scan = match &query {
-            Query::Scan(scan) => Some(scan.clone()),
-            _ => None,
-        };
+        let scan = if let Query::Scan(scan) = &query { Some(scan.clone()) } else { None };
         let (sender, receiver) = oneshot::channel();
         let responder = Responder::new(move |result| drop(sender.send(result)));
         running.store.read(vec![ReadRequest { context, query, responder }]);
