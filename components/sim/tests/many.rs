@@ -97,6 +97,8 @@ impl Many {
         let mut parent = RegionId::FIRST;
         let mut next_key = 0;
         while self.regions.len() < count + 2 {
+            // A split is answered when it is applied; a child leads from the next round of its raft worker on.
+            self.advance(Duration::from_secs(1), |world| world.leader_of(parent).is_some());
             let picture = self.world.leader_of(parent).expect("somebody leads").1;
             let region = picture.region.expect("it has a descriptor");
             let children_count = SPLIT_CHILDREN.min(count + 2 - self.regions.len());
