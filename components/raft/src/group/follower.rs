@@ -125,17 +125,32 @@ impl RaftGroup {
 
     /// Steps again what could not be decided without the disk.
     pub(super) fn resume_parked(&mut self, now: Instant, reader: &mut dyn LogReader) {
-        if self.outbox.peek().is_none_or(|queues| queues.parked.is_empty()) {
-            return;
+        // Nothing below the commit index is asked about, and mostly little above it: there may be no room in memory for
+        // all that is not committed yet, and it may be this very append that lets it be committed.
+        for is_all in [false, true] {
+            let Some(lowest) = self.lowest_parked() else { return };
+            let commit = self.hard_state.commit;
+            if self.log.load_from(if is_all { commit } else { lowest.max(commit) }, reader).is_err() {
+                self.retry = Retry::at(now + crate::limits::READ_RETRY);
+                return;
+            }
+            for message in self.outbox.take_parked() {
+                self.step(now, message);
+            }
         }
-        // Everything above the commit index may be asked about, nothing below it.
-        if self.log.load_from(self.hard_state.commit, reader).is_err() {
-            self.retry = Retry::at(now + crate::limits::READ_RETRY);
-            return;
-        }
-        for message in self.outbox.take_parked() {
-            self.step(now, message);
-        }
+    }
+
+    /// The lowest index in the log that a parked message asks about by itself, if there are any.
+    fn lowest_parked(&self) -> Option<Index> {
+        let last_index = self.log.last().index;
+        let asked = |message: &Message| {
+            if let MessageBody::Append { prev, .. } = &message.body {
+                prev.index.min(last_index)
+            } else {
+                self.hard_state.commit
+            }
+        };
+        self.outbox.peek().and_then(|queues| queues.parked.iter().map(asked).min())
     }
 
     /// Raises the commit index to `commit`, if that is higher.

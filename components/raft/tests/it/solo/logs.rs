@@ -1,12 +1,12 @@
 //! Logs: what is appended, acknowledged, committed, handed out, kept and forgotten.
 
-use raft::{Message, MessageBody, SnapshotMeta, SnapshotOutcome};
-use types::{Chain, Entry, Index, PeerId, Term};
+use raft::{LogReader, Message, MessageBody, NotInMemory, SnapshotMeta, SnapshotOutcome};
+use types::{Chain, Entry, Index, LogPosition, PeerId, Term};
 
 use super::{Solo, append, disk, entries, heartbeat};
 use crate::{
     cluster::{configuration, first_position},
-    disk::Disk,
+    disk::{Disk, DiskReader},
 };
 
 fn accepted(messages: &[Message]) -> Vec<u64> {
@@ -523,4 +523,43 @@ fn a_leader_of_an_earlier_term_is_told() {
     assert_eq!(leader.group.role(), raft::Role::Follower);
     assert_eq!(leader.group.term(), Term(7));
     assert_eq!(follower.group.leader(), None);
+}
+
+/// A disk, and room in memory for a few of its entries.
+struct LittleRoom<'a> {
+    disk: DiskReader<'a>,
+    left: usize,
+}
+
+impl LogReader for LittleRoom<'_> {
+    fn read_entries(
+        &mut self,
+        first: Index,
+        last: Index,
+        bytes_max: usize,
+    ) -> Result<Vec<Entry>, NotInMemory> {
+        let entries = self.disk.read_entries(first, last, bytes_max)?;
+        self.left = self.left.checked_sub(entries.len()).ok_or(NotInMemory)?;
+        Ok(entries)
+    }
+
+    fn read_position(&mut self, index: Index) -> Result<LogPosition, NotInMemory> {
+        self.disk.read_position(index)
+    }
+}
+
+/// What is not committed may be more than there is room for, and an append near its end what lets it be committed.
+#[test]
+fn an_append_needs_no_more_of_the_log_than_it_asks_about() {
+    let all = entries(&[1; 30]);
+    let mut solo = Solo::new(2, disk(&[1, 2, 3], &[1; 30], 1));
+    let (before, sent) = (&all[26], &all[27..28]);
+    solo.step_only(1, 1, append(before.position(), sent, sent[0].index.0));
+    assert_eq!(solo.group.commit_index(), Index::FIRST, "the log must be read back first");
+    let mut never = || false;
+    let mut reader = LittleRoom { disk: DiskReader { disk: &solo.disk, refuse: &mut never }, left: 3 };
+    let ready = solo.group.ready(solo.now, &mut reader);
+    assert_eq!(solo.group.commit_index(), sent[0].index);
+    assert_eq!(accepted(&ready.messages), [sent[0].index.0]);
+    solo.group.check_invariants();
 }
