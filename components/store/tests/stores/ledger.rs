@@ -125,11 +125,8 @@ fn answers(pending: &[Pending<Outcome>]) -> Vec<store::Result<Outcome>> {
     pending.iter().filter_map(|pending| pending.lock().expect("no test panics here").clone()).collect()
 }
 
-#[test]
-fn without_a_quorum_writes_wait_up_to_the_limit_and_are_told_to_come_back_beyond_it() {
-    let mut cluster = three_stores();
-    cluster.hang(SECOND, "log-writer");
-    cluster.hang(THIRD, "log-writer");
+/// More puts than there is room for while they have to wait, and how many of them are told to come back.
+fn put_beyond_the_limit(cluster: &mut Cluster) -> (Vec<Pending<Outcome>>, usize) {
     let puts: Vec<_> = (0..400).map(|number| cluster.start_put(FIRST, "key", &value(number))).collect();
     let refused = answers(&puts);
     assert!(refused.len() > 100, "half a mebibyte holds no 300 of them: {}", refused.len());
@@ -137,12 +134,21 @@ fn without_a_quorum_writes_wait_up_to_the_limit_and_are_told_to_come_back_beyond
         let Err(Error::Busy { retry_after, .. }) = answer else { panic!("{answer:?}") };
         assert!(!retry_after.is_zero());
     }
+    (puts, refused.len())
+}
+
+#[test]
+fn without_a_quorum_writes_wait_up_to_the_limit_and_are_told_to_come_back_beyond_it() {
+    let mut cluster = three_stores();
+    cluster.hang(SECOND, "log-writer");
+    cluster.hang(THIRD, "log-writer");
+    let (puts, refused_count) = put_beyond_the_limit(&mut cluster);
     assert!(cluster.ledger(FIRST).reserved_bytes() <= LEDGER_BYTES / 2);
 
     cluster.resume(SECOND, "log-writer");
     cluster.advance(Duration::from_millis(100));
     let done = answers(&puts).iter().filter(|answer| **answer == Ok(Outcome::Done)).count();
-    assert_eq!(done, puts.len() - refused.len(), "whoever waited was served");
+    assert_eq!(done, puts.len() - refused_count, "whoever waited was served");
     assert_eq!(cluster.put(FIRST, "key", "after"), Ok(Outcome::Done));
     cluster.resume(THIRD, "log-writer");
     cluster.pass(Duration::from_secs(5));
@@ -186,15 +192,9 @@ fn a_follower_whose_disk_hangs_refuses_entries_before_it_exceeds_its_limit() {
 fn a_full_apply_queue_refuses_writes_and_heals() {
     let mut cluster = three_stores();
     cluster.hang(FIRST, "apply-0");
-    let puts: Vec<_> = (0..400).map(|number| cluster.start_put(FIRST, "key", &value(number))).collect();
-    let refused = answers(&puts);
-    assert!(refused.len() > 100, "half a mebibyte holds no 300 of them: {}", refused.len());
-    for answer in &refused {
-        let Err(Error::Busy { retry_after, .. }) = answer else { panic!("{answer:?}") };
-        assert!(!retry_after.is_zero());
-    }
+    let (puts, refused_count) = put_beyond_the_limit(&mut cluster);
     let ledger = cluster.ledger(FIRST);
-    let let_in_bytes = ((puts.len() - refused.len()) * value(0).len()) as u64;
+    let let_in_bytes = ((puts.len() - refused_count) * value(0).len()) as u64;
     assert!(ledger.account_bytes(Account::Entries) >= let_in_bytes, "they are committed, and wait");
     assert!(ledger.reserved_bytes() <= LEDGER_BYTES / 2);
     assert!(ledger.refusal_count(Account::Proposals) > 0);
@@ -204,7 +204,7 @@ fn a_full_apply_queue_refuses_writes_and_heals() {
     cluster.resume(FIRST, "apply-0");
     cluster.advance(Duration::from_millis(100));
     let done = answers(&puts).iter().filter(|answer| **answer == Ok(Outcome::Done)).count();
-    assert_eq!(done, puts.len() - refused.len(), "whoever waited was served");
+    assert_eq!(done, puts.len() - refused_count, "whoever waited was served");
     assert_eq!(cluster.put(FIRST, "key", "after"), Ok(Outcome::Done));
     cluster.pass(Duration::from_secs(5));
     for store in cluster.stores() {
