@@ -49,11 +49,11 @@ type Pairs = Vec<(bytes::Bytes, bytes::Bytes)>;
 
 async fn attempt(store: &Store, context: &RequestContext, scan: &Scan) -> Result<Pairs, Obstacle> {
     let version = context.epoch.ok_or(Obstacle::Lasting)?.version;
-    let picture = store.region(context.region_id).ok_or(Obstacle::Lasting)?;
-    let current = picture.region.ok_or(Obstacle::Lasting)?.epoch.version;
     let Some(known_range) = store.range_at(context.region_id, version) else {
+        let region = store.region(context.region_id).and_then(|picture| picture.region);
         // A follower that has not applied what the client has heard of.
-        return Err(if current < version { Obstacle::Passing } else { Obstacle::Lasting });
+        let is_behind = region.is_some_and(|region| region.epoch.version < version);
+        return Err(if is_behind { Obstacle::Passing } else { Obstacle::Lasting });
     };
     let mut parts = parts_of(store, &scan.range.intersection(&known_range))?;
     if scan.is_reverse {

@@ -94,17 +94,12 @@ fn newer_epochs(
     failures: &[Error],
     awaited: &mut BTreeMap<RegionId, Epoch>,
 ) -> Option<Vec<(RegionId, Epoch)>> {
-    let epoch_of = |failure: &Error| match failure {
-        Error::EpochNotMatch { region_id, current } => Some((*region_id, *current)),
-        Error::NotLeader { .. }
-        | Error::Unavailable { .. }
-        | Error::Busy { .. }
-        | Error::Invalid(_)
-        | Error::StoreNotFound(_)
-        | Error::StoreRemoved(_)
-        | Error::RegionNotFound(_)
-        | Error::Changing { .. }
-        | Error::OperationNotFound(_) => None,
+    let epoch_of = |failure: &Error| {
+        if let Error::EpochNotMatch { region_id, current } = failure {
+            Some((*region_id, *current))
+        } else {
+            None
+        }
     };
     let newer: Vec<(RegionId, Epoch)> = failures.iter().map(epoch_of).collect::<Option<_>>()?;
     let is_news = |(id, epoch): &(RegionId, Epoch)| {
