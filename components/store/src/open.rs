@@ -58,8 +58,11 @@ pub enum OpenError {
     /// The disk failed, or holds what was not written.
     #[error(transparent)]
     Engine(#[from] engine::Error),
-    /// A row of a region is not what this version writes.
-    #[error("region {region_id}: {message}")]
+    /// The disk has lost or altered something of a region that was synced.
+    #[error(
+        "region {region_id}: {message}; what this store acknowledged may be lost, so it must not vote again: rebuild \
+         this store under a new id"
+    )]
     Corrupt {
         /// The region.
         region_id: RegionId,

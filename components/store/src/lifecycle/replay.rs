@@ -28,9 +28,22 @@ pub(crate) fn replay(
             catch_up(kv, log, region_id, index.prev())
                 .map_err(|error| OpenError::Corrupt { region_id, message: error.to_string() })?;
         }
+        check_files(kv, &record.change)?;
         write_effect(kv, record, |region| first_position(cluster_id, region.id))?;
     }
     Ok(())
+}
+
+/// A snapshot's files are synced before its record is, and go after the flush of its effect: where they are missing, the
+/// disk has lost what was synced.
+fn check_files(kv: &dyn KvEngine, change: &LifecycleChange) -> Result<(), OpenError> {
+    let LifecycleChange::Snapshot { region, files, .. } = change else { return Ok(()) };
+    let staged = kv.stage_list()?;
+    let Some(missing) = files.iter().find(|name| staged.iter().all(|file| file.name != **name)) else {
+        return Ok(());
+    };
+    let message = format!("the file {missing} of a snapshot that was begun is missing");
+    Err(OpenError::Corrupt { region_id: region.id, message })
 }
 
 /// The highest sequence ever given out. Records go once their effect is flushed, but their marks stay: a sequence that
@@ -79,4 +92,37 @@ pub(crate) fn ending_peers(records: &[LifecycleRecord]) -> BTreeMap<RegionId, Pe
             | LifecycleChange::Split { .. } => None,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::mem::MemDisk;
+    use types::{ConfigurationChange, Epoch, Index, KeyRange, LogPosition, Region, WallTime};
+
+    use super::*;
+
+    #[test]
+    fn a_snapshot_whose_file_is_gone_is_a_loss_and_changes_nothing() {
+        let (log, kv) = MemDisk::new().open();
+        let region =
+            Region { id: RegionId::FIRST, range: KeyRange::ALL, epoch: Epoch::FIRST, peers: Vec::new() };
+        let change = LifecycleChange::Snapshot {
+            region,
+            peer_id: PeerId(1_000),
+            position: LogPosition { index: Index(7), ..LogPosition::default() },
+            configuration: (Index(2), ConfigurationChange { peers: Vec::new(), change_id: 0 }),
+            region_clock: WallTime(0),
+            files: vec!["there".to_owned(), "gone".to_owned()],
+            replaced_range: None,
+            last_split: None,
+        };
+        kv.stage_create("there").unwrap();
+        kv.stage_sync("there").unwrap();
+        let record = LifecycleRecord { sequence: 3, cause: None, change };
+        let text = replay(&*kv, &*log, ClusterId(1), &[record]).unwrap_err().to_string();
+        assert!(text.contains("region 2: the file gone"), "{text}");
+        assert!(text.contains("what this store acknowledged may be lost"), "{text}");
+        assert_eq!(kv.get(&keys::lifecycle_mark_key(3)).unwrap(), None);
+        assert_eq!(kv.stage_list().unwrap().len(), 1);
+    }
 }
