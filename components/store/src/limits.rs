@@ -76,6 +76,10 @@ pub(crate) const SNAPSHOTS_REMEMBERED_MAX: usize = 64;
 /// Silence after which a store is suspected.
 pub(crate) const SUSPECT_AFTER: Duration = Duration::from_millis(600);
 
+/// The longest time between two beats of a store: three fit into [`SUSPECT_AFTER`]. This is how often a store beats whose
+/// regions all sleep and that suspects nobody: beats are nearly all that it costs.
+pub(crate) const BEAT_INTERVAL_MAX: Duration = Duration::from_millis(200);
+
 /// Beats in a row after which a suspected store counts as live again. They double each time that it is suspected anew …
 pub(crate) const BEATS_TO_TRUST_MIN: u32 = 2;
 

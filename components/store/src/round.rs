@@ -149,7 +149,9 @@ impl RaftWorker {
             }
             RaftMail::StoreJudged(store, judgement) => self.on_judged(now.monotonic, store, judgement),
             RaftMail::Pulse(number) => {
-                self.shared.router.liveness.send(LivenessMail::Pulse { worker: self.at, number });
+                // Who sleeps has no timer.
+                let pulse = LivenessMail::Pulse { worker: self.at, number, rests: self.timers.is_empty() };
+                self.shared.router.liveness.send(pulse);
             }
             RaftMail::Sleep(from, message) => self.on_sleep(now.monotonic, from, message),
             RaftMail::ListSleepers(to) => self.list_sleepers(to),

@@ -146,7 +146,7 @@ pub(crate) const KEYS: &[Key] = &[
         name: "heartbeat_interval",
         default: "100ms",
         range: "10ms to 20s, at most a third of election_timeout",
-        doc: "A leader's heartbeat, and a store's beat.",
+        doc: "A leader's heartbeat, and a store's beat (200 ms at the most).",
         set: |settings, text| {
             duration(text, 10, 20_000).map(|interval| settings.store.heartbeat_interval = interval)
         },

@@ -17,7 +17,7 @@ pub use self::message::{Section, SleepDigest, SleepMessage, SleepOffer, Sleeper,
 use self::pair::OtherStore;
 pub(crate) use self::{pair::Judgement, sleepers::Sleepers};
 use crate::{
-    limits::{DIGEST_INTERVAL, PULSE_INTERVAL, WEDGED_AFTER},
+    limits::{BEAT_INTERVAL_MAX, DIGEST_INTERVAL, PULSE_INTERVAL, WEDGED_AFTER},
     message::{Beat, RaftMail, StoreMessage},
     outbox::Outbox,
     ports::Lane,
@@ -41,8 +41,8 @@ pub(crate) enum LivenessMail {
     Unreachable { store: StoreId, how: Unreachable },
     /// The stores of the cluster.
     Stores(Vec<StoreId>),
-    /// A raft worker is at work.
-    Pulse { worker: usize, number: u64 },
+    /// A raft worker is at work; all its regions sleep.
+    Pulse { worker: usize, number: u64, rests: bool },
     /// Peers of a raft worker have fallen asleep, or have woken.
     Slept(Vec<(StoreId, SleepChange)>),
     /// From another store: what sleeps there, led there, by this store's agreement.
@@ -65,22 +65,23 @@ pub(crate) struct Liveness {
     shared: Arc<Shared>,
     stores: BTreeMap<StoreId, OtherStore>,
     next_beat: Instant,
-    /// What each raft worker was asked last, and whether it has answered.
+    /// What each raft worker was asked last, and what it has answered.
     pulses: Vec<Pulse>,
 }
 
-/// Whether a raft worker is at work.
+/// Whether a raft worker is at work, and whether it has any.
 #[derive(Clone, Copy)]
 struct Pulse {
     sent_number: u64,
     sent_at: Instant,
     answered_number: u64,
+    rests: bool,
 }
 
 impl Liveness {
     pub(crate) fn new(shared: Arc<Shared>) -> Liveness {
         let now = shared.clock.monotonic();
-        let pulse = Pulse { sent_number: 0, sent_at: now, answered_number: 0 };
+        let pulse = Pulse { sent_number: 0, sent_at: now, answered_number: 0, rests: false };
         let pulses = vec![pulse; shared.config.raft_worker_count];
         Liveness { shared, stores: BTreeMap::new(), next_beat: Instant::ZERO, pulses }
     }
@@ -92,9 +93,10 @@ impl Liveness {
             // A broken connection is tried again first; only a refusal says that nobody is there.
             LivenessMail::Unreachable { how: Unreachable::Broken, .. } => {}
             LivenessMail::Stores(stores) => self.on_stores(now, &stores),
-            LivenessMail::Pulse { worker, number } => {
+            LivenessMail::Pulse { worker, number, rests } => {
                 if let Some(pulse) = self.pulses.get_mut(worker) {
                     pulse.answered_number = pulse.answered_number.max(number);
+                    pulse.rests = rests;
                 }
             }
             LivenessMail::Slept(changes) => {
@@ -128,7 +130,7 @@ impl Liveness {
     fn on_beat(&mut self, now: Instant, from: StoreId, beat: Beat) {
         let Some(store) = self.stores.get_mut(&from) else { return };
         metrics::counter!(names::STORE_BEATS_RECEIVED).increment(1);
-        store.on_beat(now, self.shared.ident.incarnation, beat, self.shared.config.heartbeat_interval);
+        store.on_beat(now, self.shared.ident.incarnation, beat);
         self.tell(now, from);
     }
 
@@ -196,6 +198,16 @@ impl Liveness {
             .any(|pulse| pulse.answered_number < pulse.sent_number && now.since(pulse.sent_at) > WEDGED_AFTER)
     }
 
+    /// How long after a beat the next one follows.
+    fn interval(&self) -> Duration {
+        let is_at_rest = self.pulses.iter().all(|pulse| pulse.rests);
+        if is_at_rest && self.stores.values().all(OtherStore::is_live) {
+            BEAT_INTERVAL_MAX
+        } else {
+            self.shared.config.heartbeat_interval.min(BEAT_INTERVAL_MAX)
+        }
+    }
+
     /// A store that was itself stalled has no evidence against others: its windows grow by the time it was late.
     fn forgive(&mut self, lateness: Duration) {
         self.stores.values_mut().for_each(|store| store.forgive(lateness));
@@ -207,7 +219,6 @@ impl Worker for Liveness {
 
     fn round(&mut self, now: Now, mail: &mut Vec<LivenessMail>) {
         let now = now.monotonic;
-        let interval = self.shared.config.heartbeat_interval;
         // 1. Mail first: what came while this store was stalled counts.
         for mail in mail.drain(..) {
             self.on_mail(now, mail);
@@ -216,6 +227,7 @@ impl Worker for Liveness {
             return;
         }
         // 2. Lateness of this store is no silence of the others.
+        let interval = self.interval();
         if self.next_beat != Instant::ZERO && now.since(self.next_beat) > interval {
             self.forgive(now.since(self.next_beat));
         }

@@ -93,11 +93,11 @@ impl OtherStore {
     }
 
     /// A beat of it. One that is not newer than the last says nothing.
-    pub(super) fn on_beat(&mut self, now: Instant, own: Incarnation, beat: Beat, interval: Duration) {
+    pub(super) fn on_beat(&mut self, now: Instant, own: Incarnation, beat: Beat) {
         if (beat.incarnation, beat.number) <= (self.heard_incarnation, self.heard_number) {
             return;
         }
-        let is_in_a_row = now.since(self.heard_at) <= 3 * interval;
+        let is_in_a_row = now.since(self.heard_at) <= SUSPECT_AFTER;
         self.heard_incarnation = beat.incarnation;
         self.heard_number = beat.number;
         self.heard_at = now;
@@ -133,6 +133,10 @@ impl OtherStore {
         self.state = State::Suspected { beats: 0 };
     }
 
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.state, State::Live { .. })
+    }
+
     pub(super) fn is_suspected(&self) -> bool {
         matches!(self.state, State::Suspected { .. })
     }
@@ -150,7 +154,7 @@ impl OtherStore {
     pub(super) fn judge(&mut self, now: Instant) -> Option<Judgement> {
         let judgement = Judgement {
             incarnation: self.heard_incarnation,
-            is_live: matches!(self.state, State::Live { .. }),
+            is_live: self.is_live(),
             is_suspected: self.is_suspected(),
             is_confirming: self.confirmed_number > 0
                 && now.since(self.confirmed_at) <= SUSPECT_AFTER + self.forgiven,
@@ -164,7 +168,6 @@ mod tests {
     use super::*;
 
     const OWN: Incarnation = Incarnation(5);
-    const INTERVAL: Duration = Duration::from_millis(100);
 
     fn at(millis: u64) -> Instant {
         Instant::from_millis(millis)
@@ -182,30 +185,30 @@ mod tests {
     fn a_store_is_live_once_it_is_heard_and_confirms_once_it_says_so() {
         let mut other = other();
         assert_eq!(other.judge(at(0)), Some(Judgement::default()));
-        other.on_beat(at(10), OWN, Beat { heard_incarnation: Incarnation(4), ..beat(1, 7) }, INTERVAL);
+        other.on_beat(at(10), OWN, Beat { heard_incarnation: Incarnation(4), ..beat(1, 7) });
         let heard = Judgement { incarnation: Incarnation(1), is_live: true, ..Judgement::default() };
         assert_eq!(other.judge(at(10)), Some(heard), "it has heard an earlier run of this store");
-        other.on_beat(at(20), OWN, beat(2, 1), INTERVAL);
+        other.on_beat(at(20), OWN, beat(2, 1));
         assert_eq!(other.judge(at(20)), Some(Judgement { is_confirming: true, ..heard }));
         assert_eq!(other.judge(at(21)), None, "it is told once");
         // It goes on to beat, and hears nothing any more.
-        (3..10).for_each(|number| other.on_beat(at(number * 100), OWN, beat(number, 1), INTERVAL));
+        (3..10).for_each(|number| other.on_beat(at(number * 100), OWN, beat(number, 1)));
         assert_eq!(other.judge(at(900)), Some(heard));
     }
 
     #[test]
     fn old_beats_say_nothing() {
         let mut other = other();
-        other.on_beat(at(10), OWN, beat(7, 1), INTERVAL);
-        other.on_beat(at(600), OWN, beat(7, 2), INTERVAL);
-        other.on_beat(at(610), OWN, Beat { incarnation: Incarnation(0), ..beat(9, 3) }, INTERVAL);
+        other.on_beat(at(10), OWN, beat(7, 1));
+        other.on_beat(at(600), OWN, beat(7, 2));
+        other.on_beat(at(610), OWN, Beat { incarnation: Incarnation(0), ..beat(9, 3) });
         assert!(other.is_silent(at(611)));
     }
 
     #[test]
     fn a_flapping_store_must_beat_twice_as_long_each_time() {
         let mut other = other();
-        other.on_beat(at(0), OWN, beat(1, 1), INTERVAL);
+        other.on_beat(at(0), OWN, beat(1, 1));
         let (mut now, mut number) = (0, 1);
         for expected in [4, 8, 16, 32, 32] {
             now += 1_000;
@@ -213,36 +216,36 @@ mod tests {
             let mut beats = 0;
             while other.is_suspected() {
                 (now, number, beats) = (now + 100, number + 1, beats + 1);
-                other.on_beat(at(now), OWN, beat(number, 1), INTERVAL);
+                other.on_beat(at(now), OWN, beat(number, 1));
             }
             assert_eq!(beats, expected);
         }
         // Whoever was live for long enough is trusted as at first.
         now += 60_000;
         other.suspect(at(now));
-        other.on_beat(at(now + 100), OWN, beat(number + 1, 1), INTERVAL);
+        other.on_beat(at(now + 100), OWN, beat(number + 1, 1));
         assert!(other.is_suspected());
-        other.on_beat(at(now + 200), OWN, beat(number + 2, 1), INTERVAL);
+        other.on_beat(at(now + 200), OWN, beat(number + 2, 1));
         assert!(!other.is_suspected());
     }
 
     #[test]
     fn beats_with_gaps_between_them_do_not_add_up() {
         let mut other = other();
-        other.on_beat(at(0), OWN, beat(1, 1), INTERVAL);
+        other.on_beat(at(0), OWN, beat(1, 1));
         other.suspect(at(1_000));
-        (2..12).for_each(|number| other.on_beat(at(number * 1_000), OWN, beat(number, 1), INTERVAL));
+        (2..12).for_each(|number| other.on_beat(at(number * 1_000), OWN, beat(number, 1)));
         assert!(other.is_suspected());
     }
 
     #[test]
     fn lateness_is_forgiven_up_to_a_bound_for_each_silence() {
         let mut other = other();
-        other.on_beat(at(0), OWN, beat(1, 1), INTERVAL);
+        other.on_beat(at(0), OWN, beat(1, 1));
         (0..5).for_each(|_| other.forgive(Duration::from_millis(400)));
         assert!(!other.is_silent(at(1_200)));
         assert!(other.is_silent(at(1_201)), "a silence is forgiven 600 ms in all");
-        other.on_beat(at(1_300), OWN, beat(2, 1), INTERVAL);
+        other.on_beat(at(1_300), OWN, beat(2, 1));
         assert!(other.is_silent(at(1_901)), "and the next one begins without any");
     }
 }

@@ -71,6 +71,29 @@ fn idle_regions_say_nothing_and_stores_say_no_more_for_many_than_for_one() {
 }
 
 #[test]
+fn a_store_at_rest_beats_half_as_often() {
+    let (mut cluster, regions) = sleeping(1);
+    let beats_in_two_seconds = |cluster: &mut Cluster| {
+        cluster.sent.clear();
+        cluster.advance(Duration::from_secs(2));
+        cluster.sent.iter().filter(|(_, message)| matches!(message, StoreMessage::Beat(_))).count()
+    };
+    let at_rest = beats_in_two_seconds(&mut cluster);
+    cluster.put_to_each(&regions);
+    // Liveness asks the raft workers twice a second.
+    cluster.advance(Duration::from_millis(700));
+    let at_work = beats_in_two_seconds(&mut cluster);
+    assert!((57..=63).contains(&at_rest), "{at_rest} beats of three stores to two others each");
+    assert!((117..=123).contains(&at_work), "{at_work} beats of three stores to two others each");
+    // Nor does it where it waits for a store to come back.
+    cluster.kill(THIRD);
+    cluster.advance(Duration::from_secs(8));
+    assert_ne!(cluster.asleep_count(FIRST), 0);
+    let with_debt = beats_in_two_seconds(&mut cluster);
+    assert!((77..=83).contains(&with_debt), "{with_debt} beats of two stores to two others each");
+}
+
+#[test]
 fn regions_fall_asleep_in_a_few_messages_whatever_their_number() {
     let mut cluster = Cluster::with_stores(3);
     cluster.grow_to_three_voters();
