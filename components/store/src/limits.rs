@@ -42,6 +42,10 @@ pub(crate) const LEDGER_PART: u64 = 16;
 /// A peer that a leader has not heard for this long is reported as down.
 pub(crate) const PEER_DOWN_AFTER: Duration = Duration::from_secs(10);
 
+/// How long a write that was under way when its leader lost the leadership waits for its fate: by then another has been
+/// elected and has committed or replaced it, and clients wait two seconds for an answer at least.
+pub(crate) const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// A read index that is not confirmed for this long is answered `ReadIndexNotReady`.
 pub(crate) const READ_INDEX_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -112,6 +112,10 @@ impl Requests {
     fn has_any(&self) -> bool {
         self.proposals.has_any() || self.reads.has_any()
     }
+
+    fn deadline(&self) -> Instant {
+        self.proposals.deadline().min(self.reads.deadline())
+    }
 }
 
 /// Whether a message shows that its sender has a log. One that has none has nothing durable: a restart of its store ends it,
@@ -207,15 +211,18 @@ impl Peer {
         }
         let question = if self.is_leader() { Instant::MAX } else { self.question_due() };
         let wish = self.wish.as_ref().map_or(Instant::MAX, |wish| wish.tell_at());
-        let soonest = self.group.deadline().min(self.next_look).min(self.reads_deadline());
+        let requests = self.requests.as_ref().map_or(Instant::MAX, |requests| requests.deadline());
+        let soonest = self.group.deadline().min(self.next_look).min(requests);
         soonest.min(question).min(rest).min(wish)
     }
 
     /// Whatever is due at `now`.
     pub(crate) fn tick(&mut self, now: Now) {
         self.group.tick(now.monotonic);
+        let leading = self.is_leader().then(|| self.group.term());
         if let Some(requests) = &mut self.requests {
             requests.reads.expire(now.monotonic, self.region_id);
+            requests.proposals.expire(now.monotonic, leading);
         }
         if now.monotonic >= self.next_look {
             self.next_look = Instant::MAX;

@@ -5,7 +5,8 @@
 
 use std::collections::VecDeque;
 
-use types::{Command, Entry, Index, LogCommand, Outcome, RegionId, Request, Term};
+use raft::Ready;
+use types::{Command, Entry, Index, Instant, LogCommand, Outcome, RegionId, Request, Term};
 
 use super::{Peer, Requests};
 use crate::{
@@ -13,17 +14,22 @@ use crate::{
     apply::from_kv,
     codec,
     ledger::{Account, Ledger, Reservation},
-    limits::{ENTRY_JOINED_BYTES_MAX, LEDGER_PART, WAITING_BYTES_MAX},
+    limits::{ENTRY_JOINED_BYTES_MAX, LEDGER_PART, SETTLE_TIMEOUT, WAITING_BYTES_MAX},
     message::{InFlight, Proposal, Responder},
 };
+
+const FATE_UNKNOWN: Error = Error::Undetermined("leadership was lost before the write was applied");
 
 #[derive(Default)]
 pub(super) struct Proposals {
     /// Not in the log yet: nothing has happened.
     waiting: Vec<Waiting>,
     waiting_bytes: usize,
-    /// In the log, by index, ascending; not handed to the applier yet.
+    /// In the log, by index, ascending; not handed to the applier yet. Those of a leadership that is lost come first:
+    /// the next leader commits them or puts others in their place, and this peer mostly sees it at once.
     in_flight: VecDeque<InFlight>,
+    /// When those of a lost leadership are given up.
+    settles_by: Option<Instant>,
 }
 
 /// A write that is not in the log yet.
@@ -51,17 +57,58 @@ impl Proposals {
         self.in_flight.drain(..count).collect()
     }
 
-    /// Leadership is lost: what waits was not done, of what is in the log this store will not learn the fate.
-    pub(super) fn fail_all(&mut self, not_leader: &Error) {
+    /// These entries end the log now. Whatever else was proposed from the first of them on has been replaced.
+    fn take_replaced(&mut self, entries: &[Entry]) -> Vec<InFlight> {
+        let Some(first) = entries.first() else { return Vec::new() };
+        let from = self.in_flight.partition_point(|proposal| proposal.index < first.index);
+        let is_there = |proposal: &&InFlight| {
+            let at = usize::try_from(proposal.index.0 - first.index.0).unwrap_or(usize::MAX);
+            entries.get(at).is_some_and(|entry| entry.term == proposal.term)
+        };
+        // Behind the first one that is replaced, all are.
+        let kept_count = from + self.in_flight.iter().skip(from).take_while(is_there).count();
+        self.in_flight.drain(kept_count..).collect()
+    }
+
+    /// Leadership is lost: what waits was not done; what becomes of what is in the log will be seen, or is given up.
+    pub(super) fn on_leadership_lost(&mut self, now: Instant, not_leader: &Error) {
+        self.fail_waiting(not_leader);
+        if !self.in_flight.is_empty() {
+            self.settles_by.get_or_insert(now + SETTLE_TIMEOUT);
+        }
+    }
+
+    /// This peer is removed, and will not see what becomes of anything.
+    pub(super) fn fail_all(&mut self, error: &Error) {
+        self.fail_waiting(error);
+        answer(self.in_flight.drain(..), &FATE_UNKNOWN);
+    }
+
+    /// When something is given up.
+    pub(super) fn deadline(&self) -> Instant {
+        self.settles_by.unwrap_or(Instant::MAX)
+    }
+
+    /// Gives up what is left of a lost leadership, if it is time. `leading`: the term that this peer leads now.
+    pub(super) fn expire(&mut self, now: Instant, leading: Option<Term>) {
+        if self.settles_by.take_if(|settles_by| *settles_by <= now).is_some() {
+            let count = self.in_flight.partition_point(|proposal| Some(proposal.term) != leading);
+            answer(self.in_flight.drain(..count), &FATE_UNKNOWN);
+        }
+    }
+
+    fn fail_waiting(&mut self, error: &Error) {
         for waiting in self.waiting.drain(..) {
-            waiting.responder.reply(Err(not_leader.clone()));
+            waiting.responder.reply(Err(error.clone()));
         }
         self.waiting_bytes = 0;
-        for proposal in self.in_flight.drain(..) {
-            for responder in proposal.responders {
-                responder.reply(Err(Error::Undetermined("leadership was lost before the write was applied")));
-            }
-        }
+    }
+}
+
+/// The same answer to all.
+fn answer(proposals: impl IntoIterator<Item = InFlight>, error: &Error) {
+    for responder in proposals.into_iter().flat_map(|proposal| proposal.responders) {
+        responder.reply(Err(error.clone()));
     }
 }
 
@@ -109,6 +156,18 @@ impl Peer {
         while let Some(first) = waiting.next() {
             let joined = join(first, &mut waiting, joined_bytes_max);
             self.propose(now, joined);
+        }
+    }
+
+    /// Answers the proposals whose entries a Ready takes out of the log. Those that others have replaced never happen.
+    pub(super) fn note_replaced(&mut self, ready: &Ready) {
+        let Some(requests) = self.requests.as_deref_mut() else { return };
+        if ready.snapshot.is_some() {
+            answer(requests.proposals.in_flight.drain(..), &FATE_UNKNOWN);
+        }
+        let replaced = requests.proposals.take_replaced(&ready.entries);
+        if !replaced.is_empty() {
+            answer(replaced, &self.not_leader());
         }
     }
 

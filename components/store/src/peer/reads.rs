@@ -47,10 +47,6 @@ impl WaitingReads {
 }
 
 impl Peer {
-    pub(super) fn reads_deadline(&self) -> Instant {
-        self.requests.as_ref().map_or(Instant::MAX, |requests| requests.reads.deadline())
-    }
-
     /// Starts a read index for a read that has passed the checks of its context.
     pub(crate) fn start_read(&mut self, now: Instant, read: ReadRequest) {
         let reads = &mut self.requests.get_or_insert_default().reads;

@@ -151,6 +151,7 @@ impl Peer {
     fn persist(&mut self, now: Instant, shared: &Shared, ready: Ready, out: &mut RoundOutput) -> Vec<Entry> {
         let is_changed = ready.hard_state.is_some() || !ready.entries.is_empty() || ready.snapshot.is_some();
         if is_changed {
+            self.note_replaced(&ready);
             let mut write = LogWrite {
                 region_id: self.region_id,
                 previous_last_index: self.written_index,
@@ -267,7 +268,7 @@ impl Peer {
         if change.role != raft::Role::Leader {
             let not_leader = self.not_leader();
             if let Some(requests) = &mut self.requests {
-                requests.proposals.fail_all(&not_leader);
+                requests.proposals.on_leadership_lost(now, &not_leader);
             }
             self.drop_change();
             self.drop_proposed_split();

@@ -567,14 +567,19 @@ impl Cluster {
 
     /// A heartbeat of region 2's present leader that comes late.
     pub(crate) fn late_heartbeat(&self, leader: StoreId, follower: StoreId) -> StoreMessage {
-        let region = self.region(leader);
-        let find = |store| region.find_peer_on(store).expect("it has a peer");
-        let (from, to) = (find(leader), find(follower));
         let body = MessageBody::Heartbeat {
             commit: self.commit_index(leader),
             stamp: raft::Stamp::default(),
             offers_sleep: false,
         };
+        self.message(leader, follower, body)
+    }
+
+    /// A message of region 2's present leader.
+    pub(crate) fn message(&self, leader: StoreId, follower: StoreId, body: MessageBody) -> StoreMessage {
+        let region = self.region(leader);
+        let find = |store| region.find_peer_on(store).expect("it has a peer");
+        let (from, to) = (find(leader), find(follower));
         let term = self.stores[&leader].store.region(RegionId::FIRST).expect("region 2 lives here").term;
         let message = raft::Message { from: from.id, to: to.id, term, body };
         StoreMessage::Raft(store::RaftEnvelope { region_id: RegionId::FIRST, from, to, range: None, message })

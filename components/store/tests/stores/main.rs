@@ -4,6 +4,7 @@
 
 mod cluster;
 mod crashes;
+mod handovers;
 mod leases;
 mod ledger;
 mod memory;

@@ -1,0 +1,100 @@
+//! What becomes of writes that are under way when their leader loses the leadership: whoever sees their fate tells it.
+
+use std::time::Duration;
+
+use raft::MessageBody;
+use store::{Error, StoreMessage};
+use types::{Outcome, RegionId};
+
+use crate::{
+    FIRST,
+    cluster::{Cluster, Pending},
+};
+
+/// A cluster of three voters, and a write at a leader that hears nobody; the others have the entry, or do not.
+fn cut_off_leader(is_replicated: bool) -> (Cluster, Pending<Outcome>) {
+    let mut cluster = Cluster::with_stores(3);
+    cluster.grow_to_three_voters();
+    cluster.lose(move |from, to, _| to == FIRST || (from == FIRST && !is_replicated));
+    let write = cluster.start_put(FIRST, "a", "1");
+    cluster.advance(Duration::from_millis(50));
+    cluster.lose_nothing();
+    cluster.cut(FIRST);
+    assert!(!is_answered(&write));
+    (cluster, write)
+}
+
+fn is_answered(write: &Pending<Outcome>) -> bool {
+    write.lock().expect("no test panics here").is_some()
+}
+
+/// Until the store has seen that it leads no more.
+fn wait_for_loss(cluster: &mut Cluster) {
+    let leads = |cluster: &Cluster| {
+        let picture = cluster.picture(FIRST, RegionId::FIRST).expect("it has a peer");
+        picture.leader.is_some_and(|leader| leader.id == picture.peer.id)
+    };
+    for _ in 0..2_000 {
+        if !leads(cluster) {
+            return;
+        }
+        cluster.advance(Duration::from_millis(1));
+    }
+    panic!("it leads for two seconds");
+}
+
+#[test]
+fn a_write_that_the_next_leader_commits_is_acknowledged_by_the_one_before() {
+    let (mut cluster, write) = cut_off_leader(true);
+    wait_for_loss(&mut cluster);
+    assert!(!is_answered(&write), "nobody knows yet what becomes of it");
+    cluster.heal(FIRST);
+    assert_eq!(cluster.finish(write), Ok(Outcome::Done));
+    let leader = cluster.leader(RegionId::FIRST).expect("somebody leads");
+    assert_eq!(cluster.stored(leader, "a").as_deref(), Some(b"1".as_slice()));
+}
+
+#[test]
+fn a_write_that_the_next_leader_replaces_did_not_happen() {
+    let (mut cluster, write) = cut_off_leader(false);
+    wait_for_loss(&mut cluster);
+    assert!(!is_answered(&write), "nobody knows yet what becomes of it");
+    cluster.heal(FIRST);
+    let answer = cluster.finish(write);
+    assert!(matches!(answer, Err(Error::NotLeader { .. })), "{answer:?}");
+    cluster.advance(Duration::from_secs(1));
+    assert!(cluster.stores().into_iter().all(|store| cluster.stored(store, "a").is_none()));
+}
+
+#[test]
+fn a_write_whose_fate_stays_unknown_is_given_up_soon() {
+    let (mut cluster, write) = cut_off_leader(false);
+    wait_for_loss(&mut cluster);
+    let lost_at = cluster.now();
+    assert!(matches!(cluster.finish(write), Err(Error::Undetermined(_))));
+    assert!((950..=1_100).contains(&cluster.now().since(lost_at).as_millis()));
+}
+
+#[test]
+fn writes_are_all_acknowledged_while_the_leadership_goes_round() {
+    let mut cluster = Cluster::with_stores(3);
+    cluster.grow_to_three_voters();
+    for round in 0..30 {
+        let leader = cluster.leader(RegionId::FIRST).expect("somebody leads");
+        let stores = cluster.stores();
+        let next = stores[(stores.iter().position(|id| *id == leader).expect("it runs") + 1) % 3];
+        let write = cluster.start_put(leader, "a", &round.to_string());
+        // TimeoutNow overtakes what has not been acknowledged.
+        cluster.lose(move |_, to, message| {
+            let StoreMessage::Raft(envelope) = message else { return false };
+            to == leader && matches!(envelope.message.body, MessageBody::AppendAccepted { .. })
+        });
+        cluster.advance(Duration::from_millis(5));
+        let now = cluster.message(leader, next, MessageBody::TimeoutNow);
+        cluster.receive(next, leader, now);
+        cluster.lose_nothing();
+        assert_eq!(cluster.finish(write), Ok(Outcome::Done), "round {round}");
+        cluster.advance(Duration::from_millis(300));
+        assert_eq!(cluster.leader(RegionId::FIRST), Some(next));
+    }
+}
