@@ -37,6 +37,8 @@ pub(crate) struct RaftWorker {
     pub(crate) claims_waiting: Vec<(RegionId, RegionId, PeerId)>,
     /// Peers that want a round at some time; entries that were overtaken are skipped when they come up.
     timers: BTreeSet<(Instant, RegionId)>,
+    /// Peers that were awake when the round began: only they had a timer.
+    awake_count: u32,
     /// Regions with a log that could be truncated, now or later.
     with_log: BTreeSet<RegionId>,
     /// Regions with something to do in this round.
@@ -60,6 +62,7 @@ impl Worker for RaftWorker {
     /// One round: every peer that has mail or is due, one log batch, one hand-over to apply.
     fn round(&mut self, now: Now, mail: &mut Vec<RaftMail>) {
         self.note_wall_lead(now);
+        self.awake_count = u32::try_from(self.timers.len()).unwrap_or(u32::MAX);
         // 1. Messages, proposals, completions, timers.
         for mail in mail.drain(..) {
             self.on_mail(now, mail);
@@ -101,6 +104,7 @@ impl RaftWorker {
             expected: BTreeSet::new(),
             claims_waiting: Vec::new(),
             timers: BTreeSet::new(),
+            awake_count: 0,
             with_log: BTreeSet::new(),
             touched: Vec::new(),
             out: RoundOutput::default(),
@@ -482,9 +486,7 @@ impl RaftWorker {
     /// region costs the next request nothing, and one that is awake costs as much with every heartbeat as falling asleep
     /// does.
     fn patience(&self) -> Patience {
-        // Only who is awake has a timer.
-        let awake = u32::try_from(self.timers.len()).unwrap_or(u32::MAX);
-        Patience::among(awake, &self.shared.config)
+        Patience::among(self.awake_count, &self.shared.config)
     }
 
     fn check_invariants(&self, touched: &[RegionId]) {
