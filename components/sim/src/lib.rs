@@ -1,10 +1,10 @@
 //! The simulator: production raft, kv, store, placement and client routing under one seed.
 //!
 //! ```text
-//!   runner ──▶ run ──▶ World::step, until enough has happened     plan: what goes wrong, and when
-//!                        │                                        clients: operations, recorded in a history
-//!                        ├──▶ a host: one actor's round, ...      operator: joins, transfers, timestamps
-//!                        └──▶ checks, after every event           picture: what the checkers see
+//!   runner ──▶ run ──▶ scene ──▶ World::step, again and again     plan: what goes wrong, and when
+//!                                │                                clients: operations, recorded in a history
+//!                                ├──▶ a host: one actor's round   operator: joins, transfers, timestamps
+//!                                └──▶ checks, after every event   picture: what the checkers see
 //! ```
 //!
 //! A run has three parts: faults and operations; then no faults, and every client must be served; then no operations, and
@@ -15,7 +15,7 @@
 //! [`world::Rng`]. The simulator must not know how a store does anything: it assembles one as `server` does, from the
 //! same parts, and reaches it through the same ports.
 //!
-//! Start reading at `run.rs`, then `world/mod.rs`.
+//! Start reading at `run.rs`, then `scene.rs` and `world/mod.rs`.
 //!
 //! # Caveats
 //!
@@ -29,4 +29,5 @@ mod picture;
 pub mod plan;
 pub mod run;
 pub mod runner;
+pub mod scene;
 pub mod world;

@@ -3,11 +3,12 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use crate::{
-    checks::{self, Checks, Violation},
+    checks::{self, Violation},
     clients::{Clients, Workload},
     operator::{Operator, REGIONS_MAX},
     plan::Plan,
-    world::{Alarm, Moment, Rng, Step, Trace, World, network::Site},
+    scene::Scene,
+    world::{Moment, Rng, Trace, World},
 };
 
 /// How long a run may take beyond its minimum until it has seen enough operations and faults.
@@ -102,15 +103,6 @@ impl Default for Goal {
     }
 }
 
-struct Run {
-    world: World,
-    clients: Clients,
-    operator: Operator,
-    plan: Plan,
-    checks: Checks,
-    steps: u64,
-}
-
 /// Carries out a run.
 #[must_use]
 pub fn run(seed: u64, goal: Goal, is_trace_kept: bool) -> Report {
@@ -123,22 +115,17 @@ pub fn run(seed: u64, goal: Goal, is_trace_kept: bool) -> Report {
     world.note(format_args!(
         "seed {seed}: {host_count} machines, {region_count} regions, {workload:?}, {config:?}"
     ));
-    let mut run = Run {
-        world,
-        clients: Clients::new(seed, workload),
-        operator: Operator::new(seed, workload.key_count, region_count),
-        plan: Plan::new(seed, workload.client_count),
-        checks: Checks::new(),
-        steps: 0,
-    };
+    let clients = Clients::new(seed, workload);
+    let operator = Operator::new(seed, workload.key_count, region_count);
+    let mut scene = Scene::new(world, clients, operator, Plan::new(seed, workload.client_count));
     let mut time = Duration::ZERO;
-    let outcome = run.play(goal, &mut time);
+    let outcome = play(&mut scene, goal, &mut time);
     let failure = outcome.err();
     if let Some(violation) = &failure {
-        run.world.note(format_args!("violation: {violation}"));
+        scene.world.note(format_args!("violation: {violation}"));
     }
-    let totals = run.totals(time);
-    let trace = run.world.into_trace();
+    let totals = Totals::of(&scene, time);
+    let trace = scene.world.into_trace();
     Report { totals, digest: trace.digest(), trace: trace.into_text(), failure }
 }
 
@@ -174,110 +161,77 @@ fn draw_region_count(rng: &mut Rng) -> usize {
     if rng.happens(250) { REGIONS_MAX } else { count.min(REGIONS_MAX) }
 }
 
-impl Run {
-    fn play(&mut self, goal: Goal, time: &mut Duration) -> Result<(), Violation> {
-        self.operator.begin(&mut self.world);
-        self.clients.begin(&mut self.world);
-        self.plan.begin(&mut self.world);
-        // 1. Faults, until there were enough of everything.
-        let end = Moment::ZERO + goal.time;
-        let is_enough = |run: &Run| {
-            run.world.now() >= end
-                && run.clients.finished_count() >= goal.operations
-                && run.plan.fault_count >= goal.faults
-        };
-        self.advance(end + EXTRA, is_enough)?;
-        *time = self.world.now().since(Moment::ZERO);
-        // 2. No faults: the cluster recovers, and serves everyone.
-        self.plan.end();
-        self.operator.end_divisions();
-        self.world.calm();
-        self.world.note(format_args!("calm"));
-        let served_before = self.clients.served_counts();
-        let is_served = |run: &Run| {
-            run.clients.served_counts().iter().zip(&served_before).all(|(now, before)| now > before)
-        };
-        if !self.advance(self.world.now() + RECOVERY_MAX, is_served)? {
-            return Err(Violation::NotServed { within: RECOVERY_MAX, pictures: checks::show(&self.world) });
-        }
-        // 3. No requests: all peers become equal.
-        self.clients.stop();
-        let deadline = self.world.now() + CONVERGENCE_MAX;
-        self.advance(deadline, |run| run.clients.are_idle() && checks::unsettled(&run.world).is_none())?;
-        self.checks.at_end(&self.world)?;
-        self.operator.check_splits(&self.world)?;
-        let hosts: Vec<_> = self.world.hosts().collect();
-        hosts.into_iter().for_each(|host| self.world.count_refusals(host));
-        // 4. What clients saw can be explained.
-        self.clients.history().check().map_err(|violation| Violation::History(Box::new(violation)))?;
-        Ok(())
+fn play(scene: &mut Scene, goal: Goal, time: &mut Duration) -> Result<(), Violation> {
+    scene.operator.begin(&mut scene.world);
+    scene.clients.begin(&mut scene.world);
+    scene.plan.begin(&mut scene.world);
+    // 1. Faults, until there were enough of everything.
+    let end = Moment::ZERO + goal.time;
+    let is_enough = |scene: &Scene| {
+        scene.world.now() >= end
+            && scene.clients.finished_count() >= goal.operations
+            && scene.plan.fault_count >= goal.faults
+    };
+    scene.advance(end + EXTRA, is_enough)?;
+    *time = scene.world.now().since(Moment::ZERO);
+    // 2. No faults: the cluster recovers, and serves everyone.
+    scene.plan.end();
+    scene.operator.end_divisions();
+    scene.world.calm();
+    scene.world.note(format_args!("calm"));
+    let served_before = scene.clients.served_counts();
+    let is_served = |scene: &Scene| {
+        scene.clients.served_counts().iter().zip(&served_before).all(|(now, before)| now > before)
+    };
+    if !scene.advance(scene.world.now() + RECOVERY_MAX, is_served)? {
+        return Err(Violation::NotServed { within: RECOVERY_MAX, pictures: checks::show(&scene.world) });
     }
-
-    /// Runs until something is reached (`true`), or a moment.
-    fn advance(&mut self, end: Moment, is_reached: impl Fn(&Run) -> bool) -> Result<bool, Violation> {
-        let mut next_look = self.steps;
-        loop {
-            if self.steps >= next_look {
-                if is_reached(self) {
-                    return Ok(true);
-                }
-                next_look = self.steps + 64;
-            }
-            let Some(step) = self.world.step(end) else { return Ok(is_reached(self)) };
-            self.steps += 1;
-            match step {
-                Step::Host(host) => self.checks.after_round(&self.world, host)?,
-                Step::Still(_) => self.checks.after_event(&self.world)?,
-                Step::Started(host) => self.checks.on_start(&self.world, host)?,
-                Step::GaveUp(host, reason) => return Err(Violation::GaveUp { host, reason }),
-                Step::Answer(answered) => match answered.to {
-                    Site::Client(at) => self.clients.on_answer(&mut self.world, at, *answered),
-                    Site::Operator => self.operator.on_answer(&mut self.world, *answered)?,
-                    Site::Host(_) => {}
-                },
-                Step::Alarm(Alarm::Client(at, number)) => self.clients.on_alarm(&mut self.world, at, number),
-                Step::Alarm(Alarm::Operator(number)) => self.operator.on_alarm(&mut self.world, number),
-                Step::Alarm(Alarm::Fault(number)) => {
-                    self.plan.on_alarm(&mut self.world, &mut self.operator, number)
-                }
-            }
-        }
-    }
-
-    fn totals(&self, time: Duration) -> Totals {
-        let counters = self.world.counters();
-        Totals {
-            time,
-            steps: self.steps,
-            operations: self.clients.finished_count(),
-            succeeded: self.clients.succeeded_count(),
-            faults: self.plan.fault_count,
-            crashes: counters.crashes,
-            power_losses: counters.power_losses,
-            pauses: counters.pauses,
-            partitions: self.plan.partition_count,
-            transfers: self.operator.transfer_count,
-            moves: self.operator.move_count,
-            splits: self.operator.split_count(),
-            repeats: self.operator.repeat_count(),
-            regions: self.world.client_regions().len() as u64,
-            own_regions: self.operator.own_region_count(&self.world),
-            returns: self.checks.return_count(),
-            snapshots: counters.snapshots,
-            elections: self.checks.election_count(),
-            sleeps: self.checks.sleep_count(),
-            wakes: self.checks.wake_count(),
-            timestamps: self.operator.timestamp_count,
-            stops: counters.stops,
-            refusals: counters.refusals,
-            by_kind: self.plan.by_kind.clone(),
-        }
-    }
+    // 3. No requests: all peers become equal.
+    scene.clients.stop();
+    let deadline = scene.world.now() + CONVERGENCE_MAX;
+    scene.advance(deadline, |scene| scene.clients.are_idle() && checks::unsettled(&scene.world).is_none())?;
+    scene.checks.at_end(&scene.world)?;
+    scene.operator.check_splits(&scene.world)?;
+    let hosts: Vec<_> = scene.world.hosts().collect();
+    hosts.into_iter().for_each(|host| scene.world.count_refusals(host));
+    // 4. What clients saw can be explained.
+    scene.clients.history().check().map_err(|violation| Violation::History(Box::new(violation)))?;
+    Ok(())
 }
 
 impl Totals {
     /// The names of the columns of [`Totals`]' display.
     pub const HEADER: &str = "   time    steps    ops     ok faults crash power pause  part trans moves split again  regs   own retur  snap elect sleep  wake    ts  stop";
+
+    fn of(scene: &Scene, time: Duration) -> Totals {
+        let counters = scene.world.counters();
+        Totals {
+            time,
+            steps: scene.step_count,
+            operations: scene.clients.finished_count(),
+            succeeded: scene.clients.succeeded_count(),
+            faults: scene.plan.fault_count,
+            crashes: counters.crashes,
+            power_losses: counters.power_losses,
+            pauses: counters.pauses,
+            partitions: scene.plan.partition_count,
+            transfers: scene.operator.transfer_count,
+            moves: scene.operator.move_count,
+            splits: scene.operator.split_count(),
+            repeats: scene.operator.repeat_count(),
+            regions: scene.world.client_regions().len() as u64,
+            own_regions: scene.operator.own_region_count(&scene.world),
+            returns: scene.checks.return_count(),
+            snapshots: counters.snapshots,
+            elections: scene.checks.election_count(),
+            sleeps: scene.checks.sleep_count(),
+            wakes: scene.checks.wake_count(),
+            timestamps: scene.operator.timestamp_count,
+            stops: counters.stops,
+            refusals: counters.refusals,
+            by_kind: scene.plan.by_kind.clone(),
+        }
+    }
 
     /// Adds another run's.
     pub fn add(&mut self, other: &Totals) {
