@@ -501,6 +501,13 @@ pub(crate) struct InFlight {
     pub(crate) responders: Vec<Responder<Outcome>>,
 }
 
+impl InFlight {
+    /// The same answer to each of its requests.
+    pub(crate) fn answer(self, error: &Error) {
+        self.responders.into_iter().for_each(|responder| responder.reply(Err(error.clone())));
+    }
+}
+
 /// A snapshot to be put in place.
 pub(crate) struct SnapshotInstall {
     /// The record that is durable.

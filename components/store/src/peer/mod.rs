@@ -219,10 +219,9 @@ impl Peer {
     /// Whatever is due at `now`.
     pub(crate) fn tick(&mut self, now: Now) {
         self.group.tick(now.monotonic);
-        let leading = self.is_leader().then(|| self.group.term());
         if let Some(requests) = &mut self.requests {
             requests.reads.expire(now.monotonic, self.region_id);
-            requests.proposals.expire(now.monotonic, leading);
+            requests.proposals.expire(now.monotonic);
         }
         if now.monotonic >= self.next_look {
             self.next_look = Instant::MAX;

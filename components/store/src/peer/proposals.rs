@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 
-use raft::Ready;
 use types::{Command, Entry, Index, Instant, LogCommand, Outcome, RegionId, Request, Term};
 
 use super::{Peer, Requests};
@@ -18,17 +17,26 @@ use crate::{
     message::{InFlight, Proposal, Responder},
 };
 
-const FATE_UNKNOWN: Error = Error::Undetermined("leadership was lost before the write was applied");
+/// What committed entries decide.
+#[derive(Default)]
+struct Fates {
+    /// Proposals whose entries they are, by index.
+    committed: Vec<InFlight>,
+    /// Proposals that will never happen.
+    replaced: Vec<InFlight>,
+}
 
 #[derive(Default)]
 pub(super) struct Proposals {
     /// Not in the log yet: nothing has happened.
     waiting: Vec<Waiting>,
     waiting_bytes: usize,
-    /// In the log, by index, ascending; not handed to the applier yet. Those of a leadership that is lost come first:
-    /// the next leader commits them or puts others in their place, and this peer mostly sees it at once.
+    /// In the log, by index, ascending; not handed to the applier yet.
     in_flight: VecDeque<InFlight>,
-    /// When those of a lost leadership are given up.
+    /// Of a leadership that is lost. The next leader commits them or others in their place, and this peer mostly sees it
+    /// soon.
+    orphans: Vec<InFlight>,
+    /// When the orphans are given up.
     settles_by: Option<Instant>,
 }
 
@@ -48,40 +56,41 @@ struct Joined {
 
 impl Proposals {
     pub(super) fn has_any(&self) -> bool {
-        !self.waiting.is_empty() || !self.in_flight.is_empty()
+        !self.waiting.is_empty() || !self.in_flight.is_empty() || !self.orphans.is_empty()
     }
 
-    /// Proposals whose entries are among those up to `last_index`, all of which are committed.
-    pub(super) fn take_committed(&mut self, last_index: Index) -> Vec<InFlight> {
-        let count = self.in_flight.partition_point(|proposal| proposal.index <= last_index);
-        self.in_flight.drain(..count).collect()
-    }
-
-    /// These entries end the log now. Whatever else was proposed from the first of them on has been replaced.
-    fn take_replaced(&mut self, entries: &[Entry]) -> Vec<InFlight> {
-        let Some(first) = entries.first() else { return Vec::new() };
-        let from = self.in_flight.partition_point(|proposal| proposal.index < first.index);
-        let is_there = |proposal: &&InFlight| {
-            let at = usize::try_from(proposal.index.0 - first.index.0).unwrap_or(usize::MAX);
-            entries.get(at).is_some_and(|entry| entry.term == proposal.term)
+    /// Proposals whose entries are among these, which are committed, and those in whose place others are. Nothing less
+    /// proves that a proposal will never happen: where its entry is gone from this log, another peer may still have it,
+    /// be elected by those that have neither, and commit it.
+    fn take_committed(&mut self, entries: &[Entry]) -> Fates {
+        let Some((first, last)) = entries.first().zip(entries.last()) else { return Fates::default() };
+        let mut decided: Vec<_> = self.orphans.extract_if(.., |orphan| orphan.index <= last.index).collect();
+        decided.sort_by_key(|orphan| orphan.index);
+        let is_there = |orphan: &InFlight| {
+            let at = orphan.index.0.checked_sub(first.index.0).and_then(|at| usize::try_from(at).ok());
+            at.and_then(|at| entries.get(at)).is_some_and(|entry| entry.term == orphan.term)
         };
-        // Behind the first one that is replaced, all are.
-        let kept_count = from + self.in_flight.iter().skip(from).take_while(is_there).count();
-        self.in_flight.drain(kept_count..).collect()
+        let (mut committed, replaced): (Vec<_>, _) = decided.into_iter().partition(is_there);
+        // An earlier leadership's entries lie below this one's.
+        let count = self.in_flight.partition_point(|proposal| proposal.index <= last.index);
+        committed.extend(self.in_flight.drain(..count));
+        Fates { committed, replaced }
     }
 
     /// Leadership is lost: what waits was not done; what becomes of what is in the log will be seen, or is given up.
     pub(super) fn on_leadership_lost(&mut self, now: Instant, not_leader: &Error) {
         self.fail_waiting(not_leader);
         if !self.in_flight.is_empty() {
+            self.orphans.extend(self.in_flight.drain(..));
             self.settles_by.get_or_insert(now + SETTLE_TIMEOUT);
         }
     }
 
-    /// This peer is removed, and will not see what becomes of anything.
+    /// This peer is removed.
     pub(super) fn fail_all(&mut self, error: &Error) {
         self.fail_waiting(error);
-        answer(self.in_flight.drain(..), &FATE_UNKNOWN);
+        self.orphans.extend(self.in_flight.drain(..));
+        self.give_up_orphans();
     }
 
     /// When something is given up.
@@ -89,11 +98,18 @@ impl Proposals {
         self.settles_by.unwrap_or(Instant::MAX)
     }
 
-    /// Gives up what is left of a lost leadership, if it is time. `leading`: the term that this peer leads now.
-    pub(super) fn expire(&mut self, now: Instant, leading: Option<Term>) {
-        if self.settles_by.take_if(|settles_by| *settles_by <= now).is_some() {
-            let count = self.in_flight.partition_point(|proposal| Some(proposal.term) != leading);
-            answer(self.in_flight.drain(..count), &FATE_UNKNOWN);
+    /// Gives the orphans up, if it is time.
+    pub(super) fn expire(&mut self, now: Instant) {
+        if self.deadline() <= now {
+            self.give_up_orphans();
+        }
+    }
+
+    /// Their fate will not be seen here any more.
+    pub(super) fn give_up_orphans(&mut self) {
+        self.settles_by = None;
+        for orphan in self.orphans.drain(..) {
+            orphan.answer(&Error::Undetermined("leadership was lost before the write was applied"));
         }
     }
 
@@ -102,13 +118,6 @@ impl Proposals {
             waiting.responder.reply(Err(error.clone()));
         }
         self.waiting_bytes = 0;
-    }
-}
-
-/// The same answer to all.
-fn answer(proposals: impl IntoIterator<Item = InFlight>, error: &Error) {
-    for responder in proposals.into_iter().flat_map(|proposal| proposal.responders) {
-        responder.reply(Err(error.clone()));
     }
 }
 
@@ -159,16 +168,12 @@ impl Peer {
         }
     }
 
-    /// Answers the proposals whose entries a Ready takes out of the log. Those that others have replaced never happen.
-    pub(super) fn note_replaced(&mut self, ready: &Ready) {
-        let Some(requests) = self.requests.as_deref_mut() else { return };
-        if ready.snapshot.is_some() {
-            answer(requests.proposals.in_flight.drain(..), &FATE_UNKNOWN);
-        }
-        let replaced = requests.proposals.take_replaced(&ready.entries);
-        if !replaced.is_empty() {
-            answer(replaced, &self.not_leader());
-        }
+    /// The proposals that these entries commit; others in whose place they are did not happen.
+    pub(super) fn take_committed(&mut self, entries: &[Entry]) -> Vec<InFlight> {
+        let Some(requests) = self.requests.as_deref_mut() else { return Vec::new() };
+        let Fates { committed, replaced } = requests.proposals.take_committed(entries);
+        replaced.into_iter().for_each(|orphan| orphan.answer(&self.not_leader()));
+        committed
     }
 
     fn propose(&mut self, now: actor::Now, joined: Joined) {
@@ -245,5 +250,68 @@ fn from_invalid(invalid: &kv::Invalid, region_id: RegionId) -> Error {
             limit_bytes: kv::limits::COMMAND_BYTES_MAX as u64,
         },
         kv::Invalid::EmptyKey | kv::Invalid::KeyTooLong { .. } => Error::Invalid(invalid.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    const NOT_LEADER: Error = Error::NotLeader { region_id: RegionId::FIRST, leader: None };
+
+    type Answer = Arc<Mutex<Option<Result<Outcome>>>>;
+
+    fn proposal(index: u64, term: u64) -> (InFlight, Answer) {
+        let answer = Answer::default();
+        let told = Arc::clone(&answer);
+        let responder = Responder::new(move |result| *told.lock().unwrap() = Some(result));
+        (InFlight { index: Index(index), term: Term(term), responders: vec![responder] }, answer)
+    }
+
+    fn entries(terms: &[(u64, u64)]) -> Vec<Entry> {
+        let entry = |(index, term)| Entry { index: Index(index), term: Term(term), ..Entry::default() };
+        terms.iter().copied().map(entry).collect()
+    }
+
+    /// Proposed at 5, 6 and 7 in term 2, which is lost; and at 7 in term 4, which is led again with a shorter log.
+    fn led_twice() -> (Proposals, Vec<Answer>) {
+        let mut proposals = Proposals::default();
+        let (first, mut answers): (Vec<_>, Vec<_>) =
+            [5, 6, 7].map(|index| proposal(index, 2)).into_iter().unzip();
+        proposals.in_flight.extend(first);
+        proposals.on_leadership_lost(Instant::from_millis(0), &NOT_LEADER);
+        let (again, answer) = proposal(7, 4);
+        proposals.in_flight.push_back(again);
+        answers.push(answer);
+        (proposals, answers)
+    }
+
+    fn places(proposals: &[InFlight]) -> Vec<(u64, u64)> {
+        proposals.iter().map(|proposal| (proposal.index.0, proposal.term.0)).collect()
+    }
+
+    #[test]
+    fn only_what_is_committed_decides() {
+        let (mut proposals, _) = led_twice();
+        let fates = proposals.take_committed(&entries(&[(3, 1), (4, 2), (5, 2)]));
+        assert_eq!((places(&fates.committed), fates.replaced.len()), (vec![(5, 2)], 0));
+        let fates = proposals.take_committed(&entries(&[(6, 4), (7, 4)]));
+        assert_eq!(places(&fates.committed), [(7, 4)]);
+        assert_eq!(places(&fates.replaced), [(6, 2), (7, 2)]);
+        assert!(!proposals.has_any());
+    }
+
+    #[test]
+    fn orphans_are_given_up_and_what_is_led_now_is_not() {
+        let (mut proposals, answers) = led_twice();
+        proposals.expire(Instant::from_millis(999));
+        assert!(answers.iter().all(|answer| answer.lock().unwrap().is_none()));
+        proposals.expire(Instant::from_millis(1_000));
+        let told: Vec<_> = answers.iter().map(|answer| answer.lock().unwrap().take()).collect();
+        assert!(told[..3].iter().all(|told| matches!(told, Some(Err(Error::Undetermined(_))))), "{told:?}");
+        assert_eq!(told[3], None);
+        assert_eq!(proposals.deadline(), Instant::MAX);
     }
 }

@@ -151,7 +151,6 @@ impl Peer {
     fn persist(&mut self, now: Instant, shared: &Shared, ready: Ready, out: &mut RoundOutput) -> Vec<Entry> {
         let is_changed = ready.hard_state.is_some() || !ready.entries.is_empty() || ready.snapshot.is_some();
         if is_changed {
-            self.note_replaced(&ready);
             let mut write = LogWrite {
                 region_id: self.region_id,
                 previous_last_index: self.written_index,
@@ -165,6 +164,9 @@ impl Peer {
                 write.previous_last_index = Index(0);
                 self.written_index = meta.position.index;
                 self.log_age.on_truncated(Index(u64::MAX));
+                if let Some(requests) = &mut self.requests {
+                    requests.proposals.give_up_orphans();
+                }
                 if let Some(install) = self.snapshot_record(shared, &meta) {
                     out.batch.records.push(install.record.clone());
                     let stage = InstallStage::Recording(ready.number, Box::new(install));
@@ -243,10 +245,10 @@ impl Peer {
     }
 
     fn hand_over_committed(&mut self, entries: Vec<Entry>, out: &mut RoundOutput) {
-        let Some(last) = entries.last() else { return };
-        let requests = self.requests.as_mut();
-        let proposals =
-            requests.map_or_else(Vec::new, |requests| requests.proposals.take_committed(last.index));
+        if entries.is_empty() {
+            return;
+        }
+        let proposals = self.take_committed(&entries);
         let committed = CommittedEntries { region_id: self.region_id, entries, proposals };
         out.applies.push((self.region_id, ApplyMail::Commit(committed)));
     }
