@@ -67,8 +67,9 @@ impl Proposals {
         let mut decided: Vec<_> = self.orphans.extract_if(.., |orphan| orphan.index <= last.index).collect();
         decided.sort_by_key(|orphan| orphan.index);
         let is_there = |orphan: &InFlight| {
-            let at = orphan.index.0.checked_sub(first.index.0).and_then(|at| usize::try_from(at).ok());
-            at.and_then(|at| entries.get(at)).is_some_and(|entry| entry.term == orphan.term)
+            assert!(orphan.index >= first.index, "an orphan's index is not passed over");
+            let at = usize::try_from(orphan.index.0 - first.index.0).unwrap_or(usize::MAX);
+            entries.get(at).is_some_and(|entry| entry.term == orphan.term)
         };
         let (mut committed, replaced): (Vec<_>, _) = decided.into_iter().partition(is_there);
         // An earlier leadership's entries lie below this one's.
