@@ -66,6 +66,50 @@ fn a_write_that_the_next_leader_replaces_did_not_happen() {
     assert!(cluster.stores().into_iter().all(|store| cluster.stored(store, "a").is_none()));
 }
 
+/// With five voters, a write may be gone from its old leader's log and happen all the same: whoever still has it is elected by
+/// two that have neither it nor what has taken its place at the old leader.
+#[test]
+fn a_write_that_is_gone_from_the_old_leaders_log_may_still_happen() {
+    let mut cluster = Cluster::with_stores(5);
+    let peers: Vec<_> = cluster
+        .stores()
+        .into_iter()
+        .map(|store| match cluster.region(FIRST).find_peer_on(FIRST) {
+            Some(own) if store == FIRST => (own.id.0, store),
+            _ => (store.0 + 1_000, store),
+        })
+        .collect();
+    cluster.set_peers(FIRST, 1, &peers);
+    let [_, second, third, ..] = cluster.stores()[..] else { panic!("there are five") };
+    // 1. Only the third store gets the entry, and nobody says so to the first.
+    cluster.lose(move |from, to, _| to == FIRST || (from == FIRST && to != third));
+    let write = cluster.start_put(FIRST, "a", "1");
+    cluster.advance(Duration::from_millis(50));
+    let written = cluster.picture(FIRST, RegionId::FIRST).expect("it has a peer").last;
+    assert_eq!(cluster.picture(third, RegionId::FIRST).expect("it has a peer").last, written);
+    // 2. The second is elected by the fourth and the fifth, and only the first hears what it appends.
+    cluster.cut(third);
+    cluster.lose(move |from, to, message| {
+        let StoreMessage::Raft(envelope) = message else { return false };
+        let is_append = matches!(envelope.message.body, MessageBody::Append { .. });
+        from == FIRST || (from == second && to != FIRST && is_append)
+    });
+    let now = cluster.message(FIRST, second, MessageBody::TimeoutNow);
+    cluster.receive(second, FIRST, now);
+    let replaced = cluster.picture(FIRST, RegionId::FIRST).expect("it has a peer").last;
+    assert!(replaced.index == written.index && replaced.term > written.term, "{replaced:?}");
+    assert!(!is_answered(&write), "nobody knows yet what becomes of it");
+    // 3. The second is gone; the third, with the entry, is elected by the fourth and the fifth.
+    cluster.kill(second);
+    cluster.heal(third);
+    cluster.lose(|from, _, _| from == FIRST);
+    cluster.advance(Duration::from_secs(3));
+    assert_eq!(cluster.leader(RegionId::FIRST), Some(third));
+    assert_eq!(cluster.stored(third, "a").as_deref(), Some(b"1".as_slice()));
+    let answer = cluster.finish(write);
+    assert!(matches!(answer, Ok(Outcome::Done) | Err(Error::Undetermined(_))), "{answer:?}");
+}
+
 #[test]
 fn a_write_whose_fate_stays_unknown_is_given_up_soon() {
     let (mut cluster, write) = cut_off_leader(false);
