@@ -153,8 +153,7 @@ impl RaftWorker {
             }
             RaftMail::StoreJudged(store, judgement) => self.on_judged(now.monotonic, store, judgement),
             RaftMail::Pulse(number) => {
-                // Who sleeps has no timer.
-                let pulse = LivenessMail::Pulse { worker: self.at, number, rests: self.timers.is_empty() };
+                let pulse = LivenessMail::Pulse { worker: self.at, number, rests: self.awake_count == 0 };
                 self.shared.router.liveness.send(pulse);
             }
             RaftMail::Sleep(from, message) => self.on_sleep(now.monotonic, from, message),

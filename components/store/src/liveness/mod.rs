@@ -41,7 +41,7 @@ pub(crate) enum LivenessMail {
     Unreachable { store: StoreId, how: Unreachable },
     /// The stores of the cluster.
     Stores(Vec<StoreId>),
-    /// A raft worker is at work; all its regions sleep.
+    /// A raft worker is at work, and says whether all its regions sleep.
     Pulse { worker: usize, number: u64, rests: bool },
     /// Peers of a raft worker have fallen asleep, or have woken.
     Slept(Vec<(StoreId, SleepChange)>),

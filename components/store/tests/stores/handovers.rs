@@ -11,8 +11,9 @@ use crate::{
     cluster::{Cluster, Pending},
 };
 
-/// A cluster of three voters, and a write at a leader that hears nobody; the others have the entry, or do not.
-fn cut_off_leader(is_replicated: bool) -> (Cluster, Pending<Outcome>) {
+/// A cluster of three voters, and a write of a leader that hears nobody and has seen that it leads no more; the others have
+/// the entry, or do not.
+fn deposed_leader(is_replicated: bool) -> (Cluster, Pending<Outcome>) {
     let mut cluster = Cluster::with_stores(3);
     cluster.grow_to_three_voters();
     cluster.lose(move |from, to, _| to == FIRST || (from == FIRST && !is_replicated));
@@ -20,34 +21,27 @@ fn cut_off_leader(is_replicated: bool) -> (Cluster, Pending<Outcome>) {
     cluster.advance(Duration::from_millis(50));
     cluster.lose_nothing();
     cluster.cut(FIRST);
-    assert!(!is_answered(&write));
-    (cluster, write)
-}
-
-fn is_answered(write: &Pending<Outcome>) -> bool {
-    write.lock().expect("no test panics here").is_some()
-}
-
-/// Until the store has seen that it leads no more.
-fn wait_for_loss(cluster: &mut Cluster) {
     let leads = |cluster: &Cluster| {
         let picture = cluster.picture(FIRST, RegionId::FIRST).expect("it has a peer");
         picture.leader.is_some_and(|leader| leader.id == picture.peer.id)
     };
     for _ in 0..2_000 {
-        if !leads(cluster) {
-            return;
+        assert!(!is_answered(&write), "nobody knows yet what becomes of it");
+        if !leads(&cluster) {
+            return (cluster, write);
         }
         cluster.advance(Duration::from_millis(1));
     }
     panic!("it leads for two seconds");
 }
 
+fn is_answered(write: &Pending<Outcome>) -> bool {
+    write.lock().expect("no test panics here").is_some()
+}
+
 #[test]
 fn a_write_that_the_next_leader_commits_is_acknowledged_by_the_one_before() {
-    let (mut cluster, write) = cut_off_leader(true);
-    wait_for_loss(&mut cluster);
-    assert!(!is_answered(&write), "nobody knows yet what becomes of it");
+    let (mut cluster, write) = deposed_leader(true);
     cluster.heal(FIRST);
     assert_eq!(cluster.finish(write), Ok(Outcome::Done));
     let leader = cluster.leader(RegionId::FIRST).expect("somebody leads");
@@ -56,9 +50,7 @@ fn a_write_that_the_next_leader_commits_is_acknowledged_by_the_one_before() {
 
 #[test]
 fn a_write_that_the_next_leader_replaces_did_not_happen() {
-    let (mut cluster, write) = cut_off_leader(false);
-    wait_for_loss(&mut cluster);
-    assert!(!is_answered(&write), "nobody knows yet what becomes of it");
+    let (mut cluster, write) = deposed_leader(false);
     cluster.heal(FIRST);
     let answer = cluster.finish(write);
     assert!(matches!(answer, Err(Error::NotLeader { .. })), "{answer:?}");
@@ -112,8 +104,7 @@ fn a_write_that_is_gone_from_the_old_leaders_log_may_still_happen() {
 
 #[test]
 fn a_write_whose_fate_stays_unknown_is_given_up_soon() {
-    let (mut cluster, write) = cut_off_leader(false);
-    wait_for_loss(&mut cluster);
+    let (mut cluster, write) = deposed_leader(false);
     let lost_at = cluster.now();
     assert!(matches!(cluster.finish(write), Err(Error::Undetermined(_))));
     assert!((950..=1_100).contains(&cluster.now().since(lost_at).as_millis()));
