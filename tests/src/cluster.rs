@@ -27,6 +27,8 @@ use crate::{Fsync, PowerSupply, wires::Wires};
 /// The first region of the client keyspace.
 const FIRST_REGION: u64 = 2;
 const PATIENCE: Duration = Duration::from_secs(60);
+/// So many lines of each store's log are shown if a test fails.
+const LINES_SHOWN: usize = 40;
 
 /// How a test's stores are started.
 #[derive(Clone, Debug)]
@@ -351,14 +353,30 @@ impl Drop for Cluster {
                 drop(child.wait());
             }
         }
-        if std::thread::panicking() || std::env::var_os("SHEAF_TEST_LOGS").is_some() {
-            for (at, store) in self.stores.iter().enumerate() {
-                let log = fs::read_to_string(&store.log).unwrap_or_default();
-                let lines: Vec<_> = log.lines().rev().take(40).collect();
-                eprintln!("--- the end of store {}'s log", at + 1);
-                lines.iter().rev().for_each(|line| eprintln!("{line}"));
-            }
+        // The runner runs each test in a thread of its name, and shows what it prints only if it fails.
+        let thread = std::thread::current();
+        if let Some(test) = thread.name().filter(|name| *name != "main")
+            && let Err(error) = self.keep_logs(&test.replace("::", "."))
+        {
+            eprintln!("the stores' logs are lost: {error:?}");
         }
+    }
+}
+
+impl Cluster {
+    /// Prints the end of each store's log, and keeps the whole where the test's next run overwrites it.
+    fn keep_logs(&self, test: &str) -> Result<()> {
+        let folder = build_folder()?.join("test-logs").join(test);
+        fs::create_dir_all(&folder)?;
+        eprintln!("--- the stores' whole logs are kept in {}", folder.display());
+        for store in &self.stores {
+            let log = fs::read_to_string(&store.log)?;
+            fs::write(folder.join(store.log.file_name().context("a log has a name")?), &log)?;
+            let lines: Vec<_> = log.lines().rev().take(LINES_SHOWN).collect();
+            eprintln!("--- the end of the log of the store at {}", store.address);
+            lines.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
+        Ok(())
     }
 }
 
@@ -399,11 +417,16 @@ pub fn binary() -> Result<PathBuf> {
     if let Some(path) = env::var_os("SHEAF_BIN") {
         return Ok(path.into());
     }
-    let test = env::current_exe()?;
-    let folder = test.parent().and_then(Path::parent).context("a test lies in target/release/deps")?;
-    let path = folder.join("sheaf");
+    let path = build_folder()?.join("sheaf");
     ensure!(path.exists(), "no {}: build it with `cargo build --release -p server`", path.display());
     Ok(path)
+}
+
+/// Where the build puts binaries, such as `target/release`.
+fn build_folder() -> Result<PathBuf> {
+    let test = env::current_exe()?;
+    let folder = test.parent().and_then(Path::parent).context("a test lies in target/release/deps")?;
+    Ok(folder.to_path_buf())
 }
 
 /// An address for a store, which it can have again after a restart: the system gives ports below 32,768 to nobody who

@@ -168,6 +168,16 @@ impl Cluster {
         Ok(())
     }
 
+    /// Switches levelling off, and waits until every store has joined and no region's peers change any more: each has
+    /// this many voters.
+    pub async fn settle(&self, voters: usize) -> Result<()> {
+        for at in 0..self.addresses().len() {
+            self.store_id(at).await?;
+        }
+        self.set_balancing(false).await?;
+        self.whole(voters).await
+    }
+
     /// Begins to move a region's voters to exactly these stores; the id of the operation.
     pub async fn move_peers(&self, region_id: u64, to: &[u64]) -> Result<u64> {
         let request = MovePeersRequest { region_id, store_ids: to.to_vec(), terms: None };

@@ -21,7 +21,7 @@ const LEFT_MIB: u64 = 6;
 
 async fn four_stores() -> Result<Cluster> {
     let cluster = Cluster::start(Options { stores: 4, ..Options::default() }).await?;
-    cluster.whole(3).await?;
+    cluster.settle(3).await?;
     Ok(cluster)
 }
 
@@ -192,7 +192,7 @@ async fn a_full_store_gets_no_peers() -> Result<()> {
     })
     .await
     .context("a store on a mount of its own (this needs `unshare` and the right to use it)")?;
-    cluster.whole(3).await?;
+    cluster.settle(3).await?;
     let with: Vec<u64> = cluster.region(REGION).await?.0.peers.iter().map(|peer| peer.store_id).collect();
     let full = cluster.add_store()?;
     let full_id = cluster.store_id(full).await?;

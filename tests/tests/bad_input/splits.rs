@@ -45,7 +45,7 @@ async fn put_some(cluster: &Cluster) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_region_whose_peers_change_is_not_split() -> Result<()> {
     let cluster = Cluster::start(Options { stores: 4, ..Options::default() }).await?;
-    cluster.whole(3).await?;
+    cluster.settle(3).await?;
     put_some(&cluster).await?;
     let with: Vec<u64> = cluster.region(REGION).await?.0.peers.iter().map(|peer| peer.store_id).collect();
     let stores = cluster.stores().await?.into_iter().filter_map(|view| view.store.map(|row| row.id));

@@ -20,7 +20,7 @@ const PLACEMENT: u64 = 1;
 
 async fn four_stores() -> Result<Cluster> {
     let cluster = Cluster::start(Options { stores: 4, ..Options::default() }).await?;
-    cluster.whole(3).await?;
+    cluster.settle(3).await?;
     Ok(cluster)
 }
 
@@ -90,7 +90,7 @@ async fn a_move_goes_on_whoever_is_killed_or_stopped() -> Result<()> {
 }
 
 /// Adding makes four voters of three and removing three of four, and so on; nothing else changes meanwhile, for levelling
-/// has nothing to do, and repair leaves a fourth voter alone.
+/// is off, and repair leaves a fourth voter alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn peers_come_and_go_and_stores_are_drained_under_load() -> Result<()> {
     let cluster = four_stores().await?;
@@ -111,6 +111,7 @@ async fn peers_come_and_go_and_stores_are_drained_under_load() -> Result<()> {
         .await?;
         cluster.whole(3).await?;
     }
+    cluster.set_balancing(true).await?;
     drain_and_fill(&cluster, &load).await?;
     println!("{:?}", load.finish().await?);
     Ok(())
