@@ -6,7 +6,6 @@
 use std::{
     collections::BTreeMap,
     fs,
-    path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -18,17 +17,20 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::watch,
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 
 const BUFFER_BYTES: usize = 64 * 1024;
+/// Connections about which the system is asked at once.
+const CONNECTIONS_MAX: usize = 1_024;
 const LISTEN_ATTEMPTS_MAX: usize = 1_000;
 const LISTEN_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The proxies of a cluster.
 pub(crate) struct Wires {
     shared: Arc<Shared>,
+    unknown: mpsc::UnboundedSender<Unknown>,
 }
 
 struct Shared {
@@ -44,21 +46,45 @@ struct Wire {
     accepting: JoinHandle<()>,
 }
 
+/// A connection of which it is asked whose it is.
+struct Unknown {
+    ports: Ports,
+    /// The store that has begun it; none: somebody else has.
+    begun_by: oneshot::Sender<Option<usize>>,
+}
+
+/// Where a connection begins and where it ends; both are on this machine.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Ports {
+    from: u16,
+    to: u16,
+}
+
 impl Wires {
     pub(crate) fn new() -> Wires {
-        Wires { shared: Arc::new(Shared { wires: Mutex::default(), cut: watch::Sender::new(0) }) }
+        let shared = Arc::new(Shared { wires: Mutex::default(), cut: watch::Sender::new(0) });
+        let (unknown, asked) = mpsc::unbounded_channel();
+        tokio::spawn(identify(Arc::clone(&shared), asked));
+        Wires { shared, unknown }
     }
 
     /// A store's process has begun: from now on whoever connects to `address` reaches it at `target`.
     pub(crate) fn lay(&self, store: usize, process: u32, address: &str, target: &str) -> Result<()> {
         let listener = listen(address).with_context(|| format!("listen on {address}"))?;
-        let port = listener.local_addr()?.port();
-        let (shared, target) = (Arc::clone(&self.shared), target.to_owned());
+        let to = listener.local_addr()?.port();
+        let (unknown, cut, target) = (self.unknown.clone(), self.shared.cut.subscribe(), target.to_owned());
         let accepting = tokio::spawn(async move {
             while let Ok((socket, from)) = listener.accept().await {
-                let from = shared.find_store(from.port(), port);
-                let mask = 1 << store | from.map_or(0, |from| 1 << from);
-                tokio::spawn(carry(socket, target.clone(), Cut { mask, cut: shared.cut.subscribe() }));
+                let (begun_by, known) = oneshot::channel();
+                let ports = Ports { from: from.port(), to };
+                // Whoever answers is there as long as somebody can ask.
+                drop(unknown.send(Unknown { ports, begun_by }));
+                let (cut, target) = (cut.clone(), target.clone());
+                tokio::spawn(async move {
+                    let from = known.await.unwrap_or_default();
+                    carry(socket, target, Cut { mask: 1 << store | from.map_or(0, |from| 1 << from), cut })
+                        .await;
+                });
             }
         });
         let wire = Wire { process, accepting };
@@ -79,17 +105,42 @@ impl Wires {
     }
 }
 
+/// Finds out who has begun connections. The system tells that only together with all other connections of the machine,
+/// which takes milliseconds, or ten times as long on a busy one: so it is asked once for all that have come up meanwhile,
+/// on a thread on which nothing else waits. Asked for each of them by the tasks that carry bytes, it let a busy machine's
+/// stores lose all their connections, and never come to new ones.
+async fn identify(shared: Arc<Shared>, mut asked: mpsc::UnboundedReceiver<Unknown>) {
+    let mut round = Vec::new();
+    while asked.recv_many(&mut round, CONNECTIONS_MAX).await > 0 {
+        let ports: Vec<Ports> = round.iter().map(|unknown| unknown.ports).collect();
+        let wires = Arc::clone(&shared);
+        let found = tokio::task::spawn_blocking(move || wires.find_stores(&ports)).await.unwrap_or_default();
+        for unknown in round.drain(..) {
+            // Its connection may have gone.
+            unknown.begun_by.send(found.get(&unknown.ports).copied()).unwrap_or_default();
+        }
+    }
+}
+
 impl Shared {
-    /// The store whose process holds the socket between these ports; none: somebody else does.
-    fn find_store(&self, from_port: u16, to_port: u16) -> Option<usize> {
-        let inode = find_inode(from_port, to_port)?;
-        let link = PathBuf::from(format!("socket:[{inode}]"));
-        let wires = self.wires.lock().expect("nobody panics under the lock");
-        let is_holder = |wire: &Wire| {
-            let files = fs::read_dir(format!("/proc/{}/fd", wire.process)).into_iter().flatten().flatten();
-            files.map(|file| fs::read_link(file.path())).any(|target| target.is_ok_and(|it| it == link))
+    /// The stores whose processes hold the sockets between these ports; those of somebody else are left out.
+    fn find_stores(&self, ports: &[Ports]) -> BTreeMap<Ports, usize> {
+        let processes: Vec<(usize, u32)> = {
+            let wires = self.wires.lock().expect("nobody panics under the lock");
+            wires.iter().map(|(store, wire)| (*store, wire.process)).collect()
         };
-        wires.iter().find(|(_, wire)| is_holder(wire)).map(|(store, _)| *store)
+        let inodes = inodes(ports);
+        let mut stores = BTreeMap::new();
+        for (store, process) in processes {
+            for file in fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten() {
+                let target = fs::read_link(file.path()).unwrap_or_default();
+                let inode = target.to_str().and_then(|it| it.strip_prefix("socket:[")?.strip_suffix(']'));
+                if let Some(ports) = inode.and_then(|inode| inodes.get(inode)) {
+                    stores.insert(*ports, store);
+                }
+            }
+        }
+        stores
     }
 }
 
@@ -108,15 +159,17 @@ fn listen(address: &str) -> std::io::Result<TcpListener> {
     TcpListener::from_std(listener)
 }
 
-/// The system's number of the socket between these ports of this machine.
-fn find_inode(from_port: u16, to_port: u16) -> Option<String> {
-    let table = fs::read_to_string("/proc/net/tcp").ok()?;
-    let (from, to) = (format!(":{from_port:04X}"), format!(":{to_port:04X}"));
-    table.lines().find_map(|line| {
+/// The system's numbers of the sockets between these ports of this machine.
+fn inodes(wanted: &[Ports]) -> BTreeMap<String, Ports> {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let port = |address: &str| u16::from_str_radix(address.rsplit_once(':')?.1, 16).ok();
+    let sockets = table.lines().filter_map(|line| {
         let words: Vec<_> = line.split_whitespace().collect();
-        let is_it = words.get(1)?.ends_with(&from) && words.get(2)?.ends_with(&to);
-        is_it.then(|| words.get(9).map(|inode| (*inode).to_owned()))?
-    })
+        let ports = Ports { from: port(words.get(1)?)?, to: port(words.get(2)?)? };
+        Some((ports, *words.get(9)?))
+    });
+    let found = sockets.filter(|(ports, _)| wanted.contains(ports));
+    found.map(|(ports, inode)| (inode.to_owned(), ports)).collect()
 }
 
 /// Whether one connection is cut.
