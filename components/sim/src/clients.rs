@@ -156,7 +156,7 @@ impl Clients {
         self.succeeded_count
     }
 
-    /// How many operations of each client were carried out.
+    /// How many operations, and pages of scans, of each client were carried out.
     #[must_use]
     pub fn served_counts(&self) -> Vec<u64> {
         self.clients.iter().map(|client| client.served_count).collect()
@@ -195,6 +195,10 @@ impl Clients {
         match client.open_calls.remove(&answered.id) {
             Some(OpenCall::Request(part)) => {
                 let result = reply_of(answered.body);
+                // A scan of many regions takes its time: with each page of it its client is served.
+                let is_scan =
+                    client.running.as_ref().is_some_and(|running| matches!(running.work, Work::Scan(_)));
+                client.served_count += u64::from(is_scan && result.is_ok());
                 self.feed(world, at, Event::Answer { part, result });
             }
             Some(OpenCall::LookUpBefore(part, end)) if begins_at(&answered.body, &end) => {
