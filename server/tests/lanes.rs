@@ -2,13 +2,17 @@
 //! Lanes between two stores, over real sockets: what is sent arrives, in order, and only where it belongs.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use actor::{ActorId, Clock, Scheduler};
 use bytes::Bytes;
 use engine::{StoreIdent, mem::MemDisk};
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use store::{
     Config, Lane, LeadChanges, PlacementClient, PlacementMessage, Ports, SplitWish, Store, StoreMessage,
@@ -16,7 +20,7 @@ use store::{
 };
 use tokio::{net::TcpListener, runtime::Handle, task::JoinHandle};
 use tonic::service::Routes;
-use transport::{Credentials, GrpcTransport, Identity, Service};
+use transport::{Credentials, GrpcTransport, Identity, Membership, Service};
 use types::{ClusterId, Incarnation, StoreId, Term, WallTime};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -34,6 +38,26 @@ impl PlacementClient for Inbox {
 
     fn receive(&self, from: StoreId, message: PlacementMessage) {
         self.0.lock().push((from, message.id));
+    }
+}
+
+/// Which stores were removed, and what comes of it.
+#[derive(Default)]
+struct Members {
+    removed: Mutex<Vec<StoreId>>,
+    asked_about: Mutex<Vec<StoreId>>,
+    told_count: AtomicUsize,
+}
+
+impl Membership for Members {
+    fn was_removed(&self, store_id: StoreId) -> BoxFuture<'static, bool> {
+        self.asked_about.lock().push(store_id);
+        let is_removed = self.removed.lock().contains(&store_id);
+        Box::pin(async move { is_removed })
+    }
+
+    fn on_removed(&self) {
+        self.told_count.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -58,6 +82,7 @@ impl Clock for Nobody {
 struct Host {
     transport: GrpcTransport,
     inbox: Arc<Inbox>,
+    members: Arc<Members>,
     address: String,
     listener: JoinHandle<()>,
 }
@@ -74,7 +99,10 @@ impl Host {
             store_id: ident.store_id,
             incarnation: ident.incarnation,
         };
-        let transport = GrpcTransport::new(identity, Credentials::plaintext(false), Handle::current());
+        let members = Arc::new(Members::default());
+        let membership = Arc::clone(&members) as Arc<dyn Membership>;
+        let transport =
+            GrpcTransport::new(identity, Credentials::plaintext(false), membership, Handle::current());
         let inbox = Arc::new(Inbox::default());
         let (log, kv) = MemDisk::new().open();
         let ports = Ports {
@@ -97,7 +125,7 @@ impl Host {
         let listener = tokio::spawn(async move {
             axum::serve(socket, router).await.expect("it serves");
         });
-        Host { transport, inbox, address, listener }
+        Host { transport, inbox, members, address, listener }
     }
 
     fn send(&self, to: u64, lane: Lane, ids: impl IntoIterator<Item = u64>) {
@@ -216,4 +244,30 @@ async fn a_restarted_store_is_reached_again_and_its_old_run_is_not_heard() {
     })
     .await;
     assert!(moved.received().iter().all(|(_, id)| *id != 4), "an incarnation that is over was heard");
+}
+
+/// The others know no address of it, so they could not answer what it says: its lanes end with the reason.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_was_removed_is_told_so_and_a_stranger_is_heard() {
+    let right = Host::start("127.0.0.1:0", 7, 1, 1).await;
+    let [removed, stranger, known] = [
+        Host::start("127.0.0.1:0", 7, 2, 1).await,
+        Host::start("127.0.0.1:0", 7, 3, 1).await,
+        Host::start("127.0.0.1:0", 7, 4, 1).await,
+    ];
+    right.members.removed.lock().extend([StoreId(2), StoreId(4)]);
+    right.transport.set_addresses(vec![(StoreId(4), known.address.clone())]);
+    for host in [&removed, &stranger, &known] {
+        host.transport.set_addresses(vec![(StoreId(1), right.address.clone())]);
+    }
+    until("the end of a lane", || removed.members.told_count.load(Ordering::Relaxed) > 0).await;
+    for (host, id) in [(&stranger, 3), (&known, 4)] {
+        until("arrival", || {
+            host.send(1, Lane::Liveness, [id]);
+            right.received().contains(&(StoreId(id), id))
+        })
+        .await;
+        assert_eq!(host.members.told_count.load(Ordering::Relaxed), 0, "store {id} belongs to the cluster");
+    }
+    assert!(!right.members.asked_about.lock().contains(&StoreId(4)), "whose address is known");
 }

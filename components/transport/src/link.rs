@@ -27,6 +27,7 @@ use crate::{
     hello::CLUSTER_VERSION,
     lane_metrics::{LaneMetrics, name_of},
     limits::{BACKOFF_MAX, BACKOFF_MIN, CONNECT_TIMEOUT, PING_INTERVAL, PING_TIMEOUT, http2_window_bytes},
+    membership::says_removed,
     queue::LaneQueue,
     transport::Shared,
 };
@@ -208,6 +209,7 @@ impl Link {
         let lane = name_of(self.lane);
         // The store's own words are worth more than the network's: they say what is set up wrong.
         match &end {
+            End::Broken { status, .. } if says_removed(status) => self.shared.membership.on_removed(),
             End::Broken { status, .. } if is_refusal(status) => {
                 if backoff.is_first() {
                     tracing::warn!(

@@ -25,6 +25,7 @@ use crate::{
     hello::CLUSTER_VERSION,
     lane_metrics::{LaneMetrics, name_of, place_of},
     limits::{ACK_EVERY_BYTES, CONNECT_TIMEOUT, REQUEST_BYTES_MAX},
+    membership::{Doubt, removed},
     transport::{GrpcTransport, Shared},
 };
 
@@ -47,6 +48,7 @@ struct Receiver {
     sequence: u64,
     unacknowledged_bytes: usize,
     frames: Streaming<Frame>,
+    doubt: Doubt,
     has_ended: bool,
 }
 
@@ -117,6 +119,7 @@ impl Receiver {
             "lane of another store"
         );
         shared.on_sign_of_life(from);
+        let doubt = Doubt::about(from, shared.knows(from), &shared.membership);
         let mut receiver = Receiver {
             metrics: Arc::clone(&shared.metrics[place_of(lane)]),
             shared,
@@ -125,6 +128,7 @@ impl Receiver {
             sequence: 0,
             unacknowledged_bytes: 0,
             frames,
+            doubt,
             has_ended: false,
         };
         receiver.take(Frame { open: None, ..first })?;
@@ -150,14 +154,18 @@ impl Receiver {
 
     /// Reads until something is to be acknowledged.
     async fn read(&mut self) -> Result<Option<FrameAck>, Status> {
-        while let Some(frame) = self.frames.message().await? {
+        loop {
+            let frame = tokio::select! {
+                frame = self.frames.message() => frame?,
+                () = self.doubt.confirmed() => return Err(refuse("removed", removed(self.from))),
+            };
+            let Some(frame) = frame else { return Ok(None) };
             self.take(frame)?;
             if self.unacknowledged_bytes >= ACK_EVERY_BYTES {
                 self.unacknowledged_bytes = 0;
                 return Ok(Some(FrameAck { sequence: self.sequence }));
             }
         }
-        Ok(None)
     }
 
     /// Hands a frame's messages to the store. What is well formed arrives even beside what is not.

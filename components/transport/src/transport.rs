@@ -11,7 +11,7 @@ use tokio::{runtime::Handle, sync::watch};
 use types::{ClusterId, Incarnation, StoreId};
 
 use crate::{
-    Credentials,
+    Credentials, Membership,
     lane_metrics::{DropReason, LaneMetrics, place_of},
     link::Link,
     queue::LaneQueue,
@@ -38,6 +38,7 @@ pub struct GrpcTransport {
 pub(crate) struct Shared {
     pub(crate) identity: Identity,
     pub(crate) credentials: Credentials,
+    pub(crate) membership: Arc<dyn Membership>,
     pub(crate) metrics: [Arc<LaneMetrics>; Lane::ALL.len()],
     runtime: Handle,
     links: RwLock<BTreeMap<StoreId, StoreLinks>>,
@@ -57,10 +58,16 @@ struct StoreLinks {
 impl GrpcTransport {
     /// A transport of the store `identity`, which knows no other store yet; its tasks run on `runtime`.
     #[must_use]
-    pub fn new(identity: Identity, credentials: Credentials, runtime: Handle) -> GrpcTransport {
+    pub fn new(
+        identity: Identity,
+        credentials: Credentials,
+        membership: Arc<dyn Membership>,
+        runtime: Handle,
+    ) -> GrpcTransport {
         let shared = Shared {
             identity,
             credentials,
+            membership,
             metrics: Lane::ALL.map(|lane| Arc::new(LaneMetrics::new(lane))),
             runtime,
             links: RwLock::default(),
@@ -143,6 +150,11 @@ impl Shared {
         if let Some(store) = self.store.get() {
             store.on_unreachable(to, how);
         }
+    }
+
+    /// Whether an address of a store is known.
+    pub(crate) fn knows(&self, id: StoreId) -> bool {
+        self.links.read().contains_key(&id)
     }
 
     /// A store that has opened a lane to this one can be reached: nobody waits for the next attempt.

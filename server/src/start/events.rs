@@ -1,28 +1,37 @@
-//! What placement tells the process.
+//! What placement and the other stores tell the process.
 
 use std::{path::PathBuf, sync::Arc};
 
-use placement::{DiskSpace, PlacementEvents, StoreRecord};
+use futures::future::BoxFuture;
+use placement::{DiskSpace, PlacementAnswer, PlacementCall, PlacementEvents, StoreRecord, StoreState};
+use transport::Membership;
+use types::StoreId;
 
 use super::fatal;
-use crate::book::AddressBook;
+use crate::state::State;
 
-/// Hands placement's words on.
+/// Hands on what it is told.
 pub(super) struct Events {
-    pub(super) book: Arc<AddressBook>,
+    pub(super) state: Arc<State>,
     pub(super) path: PathBuf,
 }
 
-impl PlacementEvents for Events {
-    fn on_stores(&self, stores: Vec<StoreRecord>) {
-        self.book.replace(stores);
-    }
-
-    fn on_removed(&self) {
+impl Events {
+    fn end_as_removed(&self) {
         fatal(
             &self.path,
             "this store was removed from its cluster and never comes back under its id; an empty data directory makes it a new store",
         );
+    }
+}
+
+impl PlacementEvents for Events {
+    fn on_stores(&self, stores: Vec<StoreRecord>) {
+        self.state.book.replace(stores);
+    }
+
+    fn on_removed(&self) {
+        self.end_as_removed();
     }
 
     fn disk_space(&self) -> DiskSpace {
@@ -36,5 +45,22 @@ impl PlacementEvents for Events {
                 DiskSpace::default()
             }
         }
+    }
+}
+
+impl Membership for Events {
+    fn was_removed(&self, store_id: StoreId) -> BoxFuture<'static, bool> {
+        let state = Arc::clone(&self.state);
+        Box::pin(async move {
+            let Some(running) = state.running() else { return false };
+            match running.ask(PlacementCall::GetStore { store_id }).await {
+                Ok(PlacementAnswer::Store(Some(found))) => found.record.state == StoreState::Removed,
+                Ok(_) | Err(_) => false,
+            }
+        })
+    }
+
+    fn on_removed(&self) {
+        self.end_as_removed();
     }
 }

@@ -11,7 +11,7 @@ use engine_rocks::{BlockCache, Options, RocksKv, RocksLog};
 use placement::{Client, PlacementSetup, PlacementWorker};
 use store::{Ports, Store, Transport};
 use tokio::{runtime::Handle, task::spawn_blocking};
-use transport::{GrpcTransport, Identity};
+use transport::{GrpcTransport, Identity, Membership};
 
 use super::{events::Events, fatal};
 use crate::{
@@ -107,7 +107,10 @@ impl Parts {
             store_id: ident.store_id,
             incarnation: ident.incarnation,
         };
-        let transport = GrpcTransport::new(identity, self.state.credentials, self.runtime.clone());
+        let events = Arc::new(Events { state: Arc::clone(&self.state), path: self.path.clone() });
+        let membership = Arc::clone(&events) as Arc<dyn Membership>;
+        let transport =
+            GrpcTransport::new(identity, self.state.credentials, membership, self.runtime.clone());
         let placement_id = ActorId(actor_count);
         let mailbox = Mailbox::new(placement_id, Arc::clone(&scheduler) as Arc<dyn Scheduler>);
         let client = Client::new(Arc::clone(&mailbox));
@@ -136,7 +139,7 @@ impl Parts {
             ),
             known_stores: rows.records,
             key_mode,
-            events: Arc::new(Events { book: Arc::clone(&self.state.book), path: self.path.clone() }),
+            events,
             seed: random_number(),
         });
         actors.push(Box::new(Actor::new("placement", mailbox, worker)));
