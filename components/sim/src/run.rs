@@ -54,8 +54,10 @@ pub struct Totals {
     pub partitions: u64,
     /// Leader transfers that succeeded.
     pub transfers: u64,
-    /// Moves of regions to other stores that began.
+    /// Changes of regions' peers that began.
     pub moves: u64,
+    /// Of these, learners that come, or begin to vote.
+    pub learners: u64,
     /// Splits of regions that were done.
     pub splits: u64,
     /// Splits that were asked for again.
@@ -201,7 +203,7 @@ fn play(scene: &mut Scene, goal: Goal, time: &mut Duration) -> Result<(), Violat
 
 impl Totals {
     /// The names of the columns of [`Totals`]' display.
-    pub const HEADER: &str = "   time    steps    ops     ok faults crash power pause  part trans moves split again  regs   own retur  snap elect sleep  wake    ts  stop";
+    pub const HEADER: &str = "   time    steps    ops     ok faults crash power pause  part trans moves learn split again  regs   own retur  snap elect sleep  wake    ts  stop";
 
     fn of(scene: &Scene, time: Duration) -> Totals {
         let counters = scene.world.counters();
@@ -217,6 +219,7 @@ impl Totals {
             partitions: scene.plan.partition_count,
             transfers: scene.operator.transfer_count,
             moves: scene.operator.move_count,
+            learners: scene.operator.learner_count,
             splits: scene.operator.split_count(),
             repeats: scene.operator.repeat_count(),
             regions: scene.world.client_regions().len() as u64,
@@ -246,6 +249,7 @@ impl Totals {
         self.partitions += other.partitions;
         self.transfers += other.transfers;
         self.moves += other.moves;
+        self.learners += other.learners;
         self.splits += other.splits;
         self.repeats += other.repeats;
         self.regions += other.regions;
@@ -268,7 +272,7 @@ impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:6.1}s {:8} {:6} {:6} {:6} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5}",
+            "{:6.1}s {:8} {:6} {:6} {:6} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5} {:5}",
             self.time.as_secs_f64(),
             self.steps,
             self.operations,
@@ -280,6 +284,7 @@ impl fmt::Display for Totals {
             self.partitions,
             self.transfers,
             self.moves,
+            self.learners,
             self.splits,
             self.repeats,
             self.regions,

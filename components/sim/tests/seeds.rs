@@ -31,6 +31,7 @@ fn a_hundred_seeds_hold() {
     assert!(totals.partitions > 0);
     assert!(totals.transfers > 0);
     assert!(totals.moves > 0);
+    assert!(totals.learners > 0);
     assert!(totals.splits > 0);
     assert!(totals.repeats > 0);
     assert!(totals.regions > 400, "some runs begin with many regions");

@@ -304,10 +304,20 @@ impl admin_server::Admin for Admin {
         request: Request<admin::AddPeerRequest>,
     ) -> Result<Response<admin::OperationStarted>, Status> {
         let request = request.into_inner();
-        if request.is_learner {
-            return Err(Status::unimplemented("this version has learners only on their way to being voters"));
-        }
-        let change = RegionChange::AddPeer(StoreId(request.store_id));
+        let store_id = StoreId(request.store_id);
+        let change = match request.is_learner {
+            true => RegionChange::AddLearner(store_id),
+            false => RegionChange::AddPeer(store_id),
+        };
+        self.change_region(request.region_id, change, request.terms).await
+    }
+
+    async fn promote_learner(
+        &self,
+        request: Request<admin::PromoteLearnerRequest>,
+    ) -> Result<Response<admin::OperationStarted>, Status> {
+        let request = request.into_inner();
+        let change = RegionChange::PromoteLearner(StoreId(request.store_id));
         self.change_region(request.region_id, change, request.terms).await
     }
 

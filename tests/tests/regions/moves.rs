@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use proto::{
-    admin::{AddPeerRequest, DrainRequest, RemovePeerRequest},
+    admin::{AddPeerRequest, OperationStarted, PromoteLearnerRequest, RemovePeerRequest},
     placement::OperationState,
+    vocabulary::PeerRole,
 };
 use rustix::process::Signal;
-use tests::{Cluster, Load, Options, eventually};
+use tests::{Cluster, Load, Options, eventually, refusal};
 
 use crate::blow::Blow;
 
@@ -111,18 +112,82 @@ async fn peers_come_and_go_and_stores_are_drained_under_load() -> Result<()> {
         .await?;
         cluster.whole(3).await?;
     }
+    a_learner_stays_and_is_promoted(&cluster, &load).await?;
     cluster.set_balancing(true).await?;
     drain_and_fill(&cluster, &load).await?;
     println!("{:?}", load.finish().await?);
     Ok(())
 }
 
+/// The peer on the fourth store learns until it is asked to vote, goes when it is asked to, and so it is whoever leads
+/// placement.
+async fn a_learner_stays_and_is_promoted(cluster: &Cluster, load: &Load) -> Result<()> {
+    let (with, without) = stores_with_and_without(cluster).await?;
+    let check_learns = async || {
+        let (region, _) = cluster.region(REGION).await?;
+        let found = region.peers.iter().find(|peer| peer.store_id == without).context("no peer")?;
+        ensure!(found.role() == PeerRole::Learner && region.peers.len() == 4, "{region:?}");
+        anyhow::Ok(())
+    };
+    let add = AddPeerRequest { region_id: REGION, store_id: without, is_learner: true, terms: None };
+    let started = cluster.operate(async |mut admin| admin.add_peer(add).await).await?;
+    ensure_done(cluster, started.operation_id).await?;
+    check_learns().await?;
+    let leader = cluster.leader_of(PLACEMENT).await?;
+    let (group, _) = cluster.region(PLACEMENT).await?;
+    let leader_id = cluster.store_id(leader).await?;
+    let heir = group.peers.iter().find(|peer| peer.store_id != leader_id).context("another voter")?;
+    cluster.transfer_leader(PLACEMENT, cluster.find_store(heir.store_id).await?).await?;
+    load.run_for(1_000).await?;
+    check_learns().await?;
+
+    let promote = PromoteLearnerRequest { region_id: REGION, store_id: without, terms: None };
+    let started = eventually_started(async || {
+        cluster.operate(async |mut admin| admin.promote_learner(promote).await).await
+    });
+    ensure_done(cluster, started.await?).await?;
+    let (region, _) = cluster.region(REGION).await?;
+    ensure!(region.peers.iter().all(|peer| peer.role() == PeerRole::Voter), "{region:?}");
+    let again = cluster.operate(async |mut admin| admin.promote_learner(promote).await).await;
+    ensure!(refusal(again)?.message().contains("is no learner"), "it votes already");
+    let remove = RemovePeerRequest { region_id: REGION, store_id: with[0], terms: None };
+    let started =
+        eventually_started(async || cluster.operate(async |mut admin| admin.remove_peer(remove).await).await);
+    ensure_done(cluster, started.await?).await?;
+    cluster.whole(3).await?;
+
+    // The other way round: added, and removed before it votes.
+    let add = AddPeerRequest { store_id: with[0], ..add };
+    let started = cluster.operate(async |mut admin| admin.add_peer(add).await).await?;
+    ensure_done(cluster, started.operation_id).await?;
+    let started =
+        eventually_started(async || cluster.operate(async |mut admin| admin.remove_peer(remove).await).await);
+    ensure_done(cluster, started.await?).await?;
+    cluster.whole(3).await
+}
+
+/// Asks until it is not refused any more: the region may be leaving a joint configuration, or be without a leader.
+async fn eventually_started(ask: impl AsyncFn() -> Result<OperationStarted>) -> Result<u64> {
+    let mut id = 0;
+    eventually("a change to begin", PATIENCE, async || {
+        id = ask().await?.operation_id;
+        Ok(())
+    })
+    .await?;
+    Ok(id)
+}
+
 /// A store that leads is emptied, and filled again.
 async fn drain_and_fill(cluster: &Cluster, load: &Load) -> Result<()> {
     let (region, store_id) = cluster.region(REGION).await?;
     ensure!(region.peers.iter().any(|peer| peer.store_id == store_id), "{region:?}");
-    let drain = |is_undone| DrainRequest { store_id, is_undone };
-    cluster.operate(async |mut admin| admin.drain(drain(false)).await).await?;
+    let drain = |more: &[&str]| {
+        let (id, address) = (store_id.to_string(), &cluster.addresses()[0]);
+        let output = Cluster::run(&[&["store", "drain", &id, "--addr", address], more].concat())?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    };
+    drain(&[])?;
     eventually("the store to be empty", PATIENCE, async || {
         for region_id in [PLACEMENT, REGION] {
             let (region, _) = cluster.region(region_id).await?;
@@ -132,6 +197,6 @@ async fn drain_and_fill(cluster: &Cluster, load: &Load) -> Result<()> {
     })
     .await?;
     load.run_for(300).await?;
-    cluster.operate(async |mut admin| admin.drain(drain(true)).await).await?;
+    drain(&["--undo"])?;
     cluster.whole(3).await
 }

@@ -200,6 +200,8 @@ pub enum RegionChange {
         /// Who gets one.
         to: StoreId,
     },
+    /// A store gets a learner, which stays until it is promoted or removed.
+    AddLearner(StoreId),
     /// A store's learner votes.
     PromoteLearner(StoreId),
     /// A store's voter leads.

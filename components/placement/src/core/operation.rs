@@ -36,7 +36,7 @@ pub struct Operation {
 /// What an operation aims at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Aim {
-    /// These are the peers: voters only, in order of peer id.
+    /// These are the peers: voters, and learners that somebody wants to have, in order of peer id.
     Peers(Vec<Peer>),
     /// This voter leads.
     Leader(Peer),
@@ -124,17 +124,14 @@ impl Operation {
         if region.configuration().is_joint() {
             return Stage::Switching;
         }
-        let found: Vec<Option<Peer>> = peers.iter().map(|peer| region.find_peer(peer.id)).collect();
-        if found.contains(&None) {
+        if peers.iter().any(|peer| region.find_peer(peer.id).is_none()) {
             return Stage::Adding;
         }
-        let is_learning = |peer: &Peer| peer.role == PeerRole::Learner;
-        let learners = found.iter().flatten().filter(|peer| is_learning(peer));
-        let mut learners = learners.peekable();
-        if learners.peek().is_none() {
+        let mut changing = peers.iter().filter(|peer| !has_role(region, peer)).peekable();
+        if changing.peek().is_none() {
             return Stage::Dropping;
         }
-        let is_pending = learners.any(|peer| seen.pending_peers.contains(&peer.id));
+        let is_pending = changing.any(|peer| seen.pending_peers.contains(&peer.id));
         if is_pending { Stage::CatchingUp } else { Stage::Switching }
     }
 
@@ -149,16 +146,18 @@ impl Operation {
         has_changed && self.aim.peers().is_some_and(|peers| peers.iter().any(is_missing))
     }
 
-    /// The store of a peer that is to vote or lead, and does not yet, and fails `is_live`.
+    /// The store of a peer that is not yet what it shall be, or shall lead, and fails `is_live`.
     #[must_use]
     pub fn find_lost_target(&self, region: &Region, is_live: impl Fn(StoreId) -> bool) -> Option<StoreId> {
-        let votes = |peer: &Peer| region.find_peer(peer.id).is_some_and(|peer| peer.role == PeerRole::Voter);
         let lost = |peers: &[Peer]| {
-            peers.iter().find(|peer| !votes(peer) && !is_live(peer.store_id)).map(|peer| peer.store_id)
+            let mut changing = peers.iter().filter(|peer| !has_role(region, peer));
+            changing.find(|peer| !is_live(peer.store_id)).map(|peer| peer.store_id)
         };
         match &self.aim {
             Aim::Peers(peers) => lost(peers),
-            Aim::Leader(peer) => (!votes(peer) || !is_live(peer.store_id)).then_some(peer.store_id),
+            Aim::Leader(peer) => {
+                (!has_role(region, peer) || !is_live(peer.store_id)).then_some(peer.store_id)
+            }
             Aim::Scatter { peers, leader } => {
                 lost(peers).or_else(|| (!is_live(leader.store_id)).then_some(leader.store_id))
             }
@@ -187,13 +186,14 @@ impl Operation {
         Goal { region_id, epoch, peers, leader, operation_id: self.id, placement_term }
     }
 
-    /// Peers of the goal that vote already count whole, those that learn half, per cent.
+    /// Peers that are what they shall be count whole, those that only have to take their vote three quarters, those that
+    /// lag a quarter, per cent.
     #[must_use]
     pub fn progress_percent(&self, region: Option<&Region>, seen: Seen<'_>) -> u32 {
         let Some(peers) = self.aim.peers() else { return 0 };
         let worth = |peer: &Peer| match region.and_then(|region| region.find_peer(peer.id)) {
-            Some(peer) if peer.role == PeerRole::Voter => 100,
-            Some(peer) if seen.pending_peers.contains(&peer.id) => 25,
+            Some(current) if current.role == peer.role => 100,
+            Some(current) if seen.pending_peers.contains(&current.id) => 25,
             Some(_) => 75,
             None => 0,
         };
@@ -222,6 +222,15 @@ impl Operation {
             reason: region.map(|region| self.stage(region, seen).to_string()).unwrap_or_default(),
         }
     }
+}
+
+fn is_learner(peer: &Peer) -> bool {
+    peer.role == PeerRole::Learner
+}
+
+/// Whether a region has a peer in the role that it is meant to have.
+fn has_role(region: &Region, peer: &Peer) -> bool {
+    region.find_peer(peer.id).is_some_and(|current| current.role == peer.role)
 }
 
 impl Aim {
@@ -307,10 +316,34 @@ impl Operations {
         self.ended.push_back(picture);
     }
 
-    /// The ended ones, oldest first, for which there is no room when `more` have ended.
+    /// The ended ones, oldest first, for which there is no room when `more` have ended. Those that say which learners are
+    /// wanted are needed, and do not count.
     pub fn to_forget(&self, more: usize) -> Vec<u64> {
-        let count = (self.ended.len() + more).saturating_sub(OPERATIONS_ENDED_KEPT);
-        self.ended.iter().take(count).map(|picture| picture.id).collect()
+        let is_needed = |picture: &OperationPicture| {
+            picture.peers.iter().any(is_learner)
+                && self.last_done(picture.region_id).is_some_and(|last| last.id == picture.id)
+        };
+        let others: Vec<u64> =
+            self.ended.iter().filter(|picture| !is_needed(picture)).map(|picture| picture.id).collect();
+        let count = (others.len() + more).saturating_sub(OPERATIONS_ENDED_KEPT);
+        others[..count.min(others.len())].to_vec()
+    }
+
+    /// The learners that somebody wants a region to have: those of the peers that the last operation was to bring about,
+    /// and did. All others are left-overs.
+    pub fn wanted_learners(&self, region_id: RegionId) -> impl Iterator<Item = Peer> {
+        let peers = self.last_done(region_id).map_or(&[][..], |picture| picture.peers.as_slice());
+        peers.iter().filter(|peer| is_learner(peer)).copied()
+    }
+
+    /// The last change of a region's peers that was carried out. Each moves the epoch.
+    fn last_done(&self, region_id: RegionId) -> Option<&OperationPicture> {
+        let is_one = |picture: &&OperationPicture| {
+            picture.region_id == region_id
+                && picture.state == OperationState::Done
+                && !picture.peers.is_empty()
+        };
+        self.ended.iter().filter(is_one).max_by_key(|picture| picture.epoch.conf_version)
     }
 
     /// Those that run, in order of id.

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use placement::{ChangeRequest, PlacementAnswer, PlacementCall, RegionChange};
 use store::AdminAction;
-use types::{ClusterId, RegionId};
+use types::{ClusterId, Peer, PeerRole, RegionId};
 
 pub(crate) use self::splits::REGIONS_MAX;
 use self::splits::Splits;
@@ -36,7 +36,7 @@ pub struct Operator {
     rng: Rng,
     joining: BTreeMap<CallId, HostId>,
     transfers: BTreeMap<CallId, RegionId>,
-    moves: BTreeMap<CallId, RegionId>,
+    moves: BTreeMap<CallId, RegionChange>,
     splits: Splits,
     /// For each open question for a timestamp, the highest that had been received when it was asked.
     asked_behind: BTreeMap<CallId, u64>,
@@ -45,8 +45,10 @@ pub struct Operator {
     pub timestamp_count: u64,
     /// Leader transfers that have ended as wished.
     pub transfer_count: u64,
-    /// Moves of peers that placement has taken on.
+    /// Changes of peers that placement has taken on.
     pub move_count: u64,
+    /// Of these, learners that come, or begin to vote.
+    pub learner_count: u64,
 }
 
 impl Operator {
@@ -65,6 +67,7 @@ impl Operator {
             timestamp_count: 0,
             transfer_count: 0,
             move_count: 0,
+            learner_count: 0,
         }
     }
 
@@ -156,26 +159,39 @@ impl Operator {
         self.transfers.insert(call, region_id);
     }
 
-    /// Asks placement to let a region go on without one of its voters, on another store or (until placement repairs that)
-    /// on one store less.
+    /// Asks placement to change a region's peers: it goes on without one of its voters, on another store or (until placement
+    /// repairs that) on one store less; or it gets a learner, or loses one, or the learner votes.
     pub fn move_peer(&mut self, world: &mut World, region_id: RegionId) {
         let Some((_, picture)) = world.leader_of(region_id) else { return };
         let Some(region) = &picture.region else { return };
         if region.peers.len() < 3 {
             return;
         }
-        let mut store_ids: Vec<_> = region.peers.iter().map(|peer| peer.store_id).collect();
-        let leaves = self.rng.pick(&store_ids);
-        let others: Vec<_> = world.stores().into_iter().filter(|id| !store_ids.contains(id)).collect();
-        store_ids.retain(|id| *id != leaves);
-        if !others.is_empty() && self.rng.happens(700) {
-            store_ids.push(self.rng.pick(&others));
-        }
+        let (learners, voters): (Vec<&Peer>, Vec<&Peer>) =
+            region.peers.iter().partition(|peer| peer.role == PeerRole::Learner);
+        let others: Vec<_> =
+            world.stores().into_iter().filter(|id| region.find_peer_on(*id).is_none()).collect();
+        let change = match learners.first() {
+            Some(learner) if self.rng.happens(300) => RegionChange::PromoteLearner(learner.store_id),
+            Some(learner) if self.rng.happens(300) => RegionChange::RemovePeer(learner.store_id),
+            None if !others.is_empty() && self.rng.happens(300) => {
+                RegionChange::AddLearner(self.rng.pick(&others))
+            }
+            Some(_) | None => {
+                let mut store_ids: Vec<_> = voters.iter().map(|peer| peer.store_id).collect();
+                let leaves = self.rng.pick(&store_ids);
+                store_ids.retain(|id| *id != leaves);
+                if !others.is_empty() && self.rng.happens(700) {
+                    store_ids.push(self.rng.pick(&others));
+                }
+                RegionChange::SetStores(store_ids)
+            }
+        };
         let hosts: Vec<_> = world.hosts().collect();
-        let change = ChangeRequest::new(region_id, RegionChange::SetStores(store_ids));
-        let body = CallBody::Placement(PlacementCall::ChangeRegion(change));
+        let request = ChangeRequest::new(region_id, change.clone());
+        let body = CallBody::Placement(PlacementCall::ChangeRegion(request));
         let call = world.call(Site::Operator, self.rng.pick(&hosts), body);
-        self.moves.insert(call, region_id);
+        self.moves.insert(call, change);
     }
 
     /// An answer has come.
@@ -187,10 +203,12 @@ impl Operator {
             self.transfer_count += u64::from(answered.body == AnswerBody::Admin(Ok(())));
             return Ok(());
         }
-        if self.moves.remove(&answered.id).is_some() {
+        if let Some(change) = self.moves.remove(&answered.id) {
             let is_begun =
                 matches!(answered.body, AnswerBody::Placement(Ok(PlacementAnswer::OperationStarted { .. })));
             self.move_count += u64::from(is_begun);
+            let is_learner = matches!(change, RegionChange::AddLearner(_) | RegionChange::PromoteLearner(_));
+            self.learner_count += u64::from(is_begun && is_learner);
             return Ok(());
         }
         if self.splits.on_answer(world, answered.id, &answered.body)? {

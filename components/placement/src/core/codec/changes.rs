@@ -15,6 +15,7 @@ pub(super) fn change_to(request: ChangeRequest) -> wire::StartOperation {
         RegionChange::AddPeer(store_id) => (Kind::AddPeer, vec![store_id]),
         RegionChange::RemovePeer(store_id) => (Kind::RemovePeer, vec![store_id]),
         RegionChange::MovePeer { from, to } => (Kind::MovePeer, vec![from, to]),
+        RegionChange::AddLearner(store_id) => (Kind::AddLearner, vec![store_id]),
         RegionChange::PromoteLearner(store_id) => (Kind::PromoteLearner, vec![store_id]),
         RegionChange::TransferLeader(store_id) => (Kind::TransferLeader, vec![store_id]),
     };
@@ -44,6 +45,7 @@ pub(super) fn change_from(start: wire::StartOperation) -> Result<ChangeRequest> 
             [from, to] => RegionChange::MovePeer { from: *from, to: *to },
             _ => return Err(wrong_stores()),
         },
+        Ok(Kind::AddLearner) => RegionChange::AddLearner(one()?),
         Ok(Kind::PromoteLearner) => RegionChange::PromoteLearner(one()?),
         Ok(Kind::TransferLeader) => RegionChange::TransferLeader(one()?),
         Ok(Kind::Unspecified) | Err(_) => return Err(unknown("StartOperation", "kind", start.kind)),

@@ -161,6 +161,7 @@ fn requests_come_back() {
         change(RegionChange::AddPeer(StoreId(1))),
         change(RegionChange::RemovePeer(StoreId(1))),
         change(RegionChange::MovePeer { from: StoreId(1), to: StoreId(2) }),
+        change(RegionChange::AddLearner(StoreId(1))),
         change(RegionChange::PromoteLearner(StoreId(1))),
         PlacementCall::ChangeRegion(ChangeRequest::new(
             RegionId(3),

@@ -99,6 +99,24 @@ impl Cluster {
         }
     }
 
+    /// A store comes, with nothing.
+    fn join(&mut self, address: &str) -> StoreId {
+        let id = self.bench.register(&mut self.group, address, 55).unwrap();
+        self.stores.push(StoreRecord { id, address: address.to_owned(), ..record(0) });
+        self.report();
+        id
+    }
+
+    /// Placement is led by another host, which knows what rows and reports tell.
+    fn next_host(&mut self) {
+        let mut next = Bench::new(1_000);
+        next.now = self.bench.now;
+        next.lead(&mut self.group);
+        self.bench = next;
+        self.number = 0;
+        self.report();
+    }
+
     pub(super) fn pass(&mut self, time: Duration) {
         self.bench.pass(time, &mut self.group);
     }
@@ -198,6 +216,78 @@ fn a_learner_is_promoted() {
     assert_eq!((goal.operation_id, goal.peers.contains(&voter)), (id, true), "{goal:?}");
     cluster.carry_out(&goal);
     assert_eq!(cluster.operation(id).state, OperationState::Done);
+}
+
+/// Whatever else happens to the region, and whoever leads placement; until it is promoted or removed.
+#[test]
+fn a_learner_that_somebody_wants_stays() {
+    let mut cluster = Cluster::new();
+    let [a, b, c, d] = [0, 1, 2, 3].map(|at| cluster.store(at));
+    let learners = |cluster: &Cluster| {
+        let peers = &cluster.regions[1].peers;
+        peers.iter().filter(|peer| peer.role == PeerRole::Learner).copied().collect::<Vec<_>>()
+    };
+    let done = |cluster: &mut Cluster, what: RegionChange| {
+        let id = cluster.change(2, what.clone()).unwrap();
+        let goal = cluster.goal();
+        cluster.carry_out(&goal);
+        assert_eq!(cluster.operation(id).state, OperationState::Done, "{what:?}");
+        cluster.pass(SCHEDULE_INTERVAL);
+        assert_eq!(cluster.bench.goals, [], "and so it stays");
+    };
+    done(&mut cluster, RegionChange::AddLearner(d));
+    let learner = learners(&cluster)[0];
+    assert_eq!((learner.store_id, learners(&cluster).len()), (d, 1));
+    assert!(matches!(cluster.change(2, RegionChange::AddLearner(d)), Err(Error::Invalid(_))));
+    assert!(matches!(cluster.change(2, RegionChange::AddLearner(a)), Err(Error::Invalid(_))));
+    // Rows tell the next host of it, however much has ended since.
+    for _ in 0..OPERATIONS_ENDED_KEPT + 5 {
+        let id = cluster.change(1, RegionChange::MovePeer { from: b, to: d }).unwrap();
+        cluster.call(PlacementCall::CancelOperation { operation_id: id }).unwrap();
+    }
+    cluster.bench.goals.clear();
+    cluster.next_host();
+    cluster.pass(SCHEDULE_INTERVAL);
+    assert_eq!((cluster.bench.goals.len(), learners(&cluster)), (0, vec![learner]));
+    // A voter goes elsewhere, and the learner stays; removed, it does not come back.
+    let e = cluster.join("e:1");
+    // The placement group gets five voters.
+    while cluster.voters(1).len() < 5 {
+        cluster.pass(SCHEDULE_INTERVAL);
+        cluster.carry_out_all();
+    }
+    done(&mut cluster, RegionChange::MovePeer { from: b, to: e });
+    assert_eq!((learners(&cluster), cluster.voters(2)), (vec![learner], vec![a, c, d, e]));
+    done(&mut cluster, RegionChange::RemovePeer(d));
+    assert_eq!(learners(&cluster), []);
+    // Promoted, it is a voter like others.
+    done(&mut cluster, RegionChange::AddLearner(d));
+    done(&mut cluster, RegionChange::PromoteLearner(d));
+    assert_eq!((learners(&cluster), cluster.voters(2)), (vec![], vec![a, c, d, e]));
+    // One on a store that drains goes.
+    done(&mut cluster, RegionChange::AddLearner(b));
+    let drain = PlacementCall::SetStoreState { store_id: b, state: StoreState::Draining };
+    assert_eq!(cluster.call(drain), Ok(PlacementAnswer::Done));
+    cluster.carry_out_all();
+    assert_eq!(learners(&cluster), []);
+}
+
+#[test]
+fn a_silent_learner_stays_and_holds_up_no_other_change() {
+    let mut cluster = Cluster::new();
+    let [a, b, c, d] = [0, 1, 2, 3].map(|at| cluster.store(at));
+    cluster.change(2, RegionChange::AddLearner(d)).unwrap();
+    let goal = cluster.goal();
+    cluster.carry_out(&goal);
+    for _ in 0..60 {
+        cluster.pass(Duration::from_secs(1));
+        cluster.report_except(Some(d));
+    }
+    assert_eq!(cluster.bench.goals, []);
+    let id = cluster.change(2, RegionChange::RemovePeer(b)).unwrap();
+    let goal = cluster.goal();
+    cluster.carry_out(&goal);
+    assert_eq!((cluster.operation(id).state, cluster.voters(2)), (OperationState::Done, vec![a, c]));
 }
 
 #[test]
@@ -430,10 +520,8 @@ fn a_store_that_lost_its_disk_is_replaced() {
     }
     cluster.stores.retain(|store| store.id != lost);
     cluster.bench.goals.clear();
-    let id = cluster.bench.register(&mut cluster.group, "c:1", 55).unwrap();
+    let id = cluster.join("c:1");
     assert_ne!(id, lost);
-    cluster.stores.push(StoreRecord { id, address: "c:1".to_owned(), ..record(0) });
-    cluster.report();
     cluster.carry_out_all();
     for region_id in [1, 2] {
         let voters = cluster.voters(region_id);

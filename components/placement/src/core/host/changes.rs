@@ -61,8 +61,18 @@ impl Serving {
                 store_ids.push(*id);
             }
             RegionChange::RemovePeer(id) => {
-                region.find_peer_on(*id).ok_or_else(|| no_peer(region.id, *id))?;
+                let peer = region.find_peer_on(*id).ok_or_else(|| no_peer(region.id, *id))?;
+                if peer.role == PeerRole::Learner {
+                    let others = self.wanted_learners(region).filter(|other| *other != peer);
+                    return Ok(learners_on(others.map(|other| other.store_id)));
+                }
                 store_ids.retain(|store_id| store_id != id);
+            }
+            RegionChange::AddLearner(id) => {
+                check_none(region, *id)?;
+                self.check_stores(now, region, &[*id], soft)?;
+                let others = self.wanted_learners(region).map(|other| other.store_id);
+                return Ok(learners_on(others.chain([*id])));
             }
             RegionChange::MovePeer { from, to } => {
                 region.find_peer_on(*from).ok_or_else(|| no_peer(region.id, *from))?;
@@ -124,6 +134,12 @@ impl Serving {
         }
         Err(Error::Invalid(format!("store {id} has not been heard for a while: nothing can move there")))
     }
+}
+
+fn learners_on(stores: impl Iterator<Item = StoreId>) -> WishAim {
+    let mut ids: Vec<StoreId> = stores.collect();
+    ids.sort_unstable();
+    WishAim::Learners(ids)
 }
 
 fn check_none(region: &Region, id: StoreId) -> Result<(), Error> {

@@ -16,6 +16,7 @@ use crate::core::{
     },
     operation::{Aim, Goal, OVERTAKEN, Operation, Seen},
     protocol::{ReportAnswer, Response},
+    record::StoreState,
     scheduler::{Picture, RegionSummary, StoreSummary, Wish, WishAim, plan},
 };
 
@@ -177,14 +178,14 @@ impl Serving {
         let region = region.clone();
         let own_id = u64::from(change_id == 0);
         let (aim, default_time) = match &wish.aim {
-            WishAim::Voters(store_ids) | WishAim::Scatter { voters: store_ids, .. } => {
-                let existing: Vec<Option<Peer>> =
-                    store_ids.iter().map(|id| region.find_peer_on(*id)).collect();
-                let new_count = existing.iter().filter(|peer| peer.is_none()).count() as u64;
+            WishAim::Voters(_) | WishAim::Learners(_) | WishAim::Scatter { .. } => {
+                let wanted = self.wanted_roles(now, &wish.aim, &region, soft);
+                let is_new = |(id, _): &&(StoreId, PeerRole)| region.find_peer_on(*id).is_none();
+                let new_count = wanted.iter().filter(is_new).count() as u64;
                 let Some(first_id) = self.take_ids(new_count + own_id) else { return Ok(None) };
                 let mut new_ids = first_id..;
                 let id = if change_id == 0 { new_ids.next().unwrap_or(0) } else { change_id };
-                let peers = voters(store_ids, existing, new_ids);
+                let peers = peers_of(&wanted, &region, new_ids);
                 ((id, aim_of(&wish.aim, peers)), OPERATION_DEADLINE)
             }
             WishAim::Leader(store_id) => {
@@ -203,6 +204,42 @@ impl Serving {
             created: now.wall,
             deadline: WallTime(now.wall.0.saturating_add(time_ms)),
         }))
+    }
+
+    /// The learners of a region that somebody wants, but those on stores that shall be empty.
+    pub(super) fn wanted_learners<'a>(&'a self, region: &'a Region) -> impl Iterator<Item = Peer> + 'a {
+        let is_kept = |peer: &Peer| {
+            let record = self.registry.find(peer.store_id);
+            region.peers.contains(peer) && record.is_some_and(|record| record.state == StoreState::Up)
+        };
+        self.operations.wanted_learners(region.id).filter(is_kept)
+    }
+
+    /// Which stores shall have a peer of the region, and in which role. A learner on a silent store goes: nothing waits for
+    /// it.
+    fn wanted_roles(
+        &self,
+        now: Now,
+        aim: &WishAim,
+        region: &Region,
+        soft: &Soft,
+    ) -> Vec<(StoreId, PeerRole)> {
+        let voters: Vec<StoreId> = match aim {
+            WishAim::Voters(ids) | WishAim::Scatter { voters: ids, .. } => ids.clone(),
+            WishAim::Learners(_) | WishAim::Leader(_) => {
+                let voters = region.peers.iter().filter(|peer| peer.role == PeerRole::Voter);
+                voters.map(|peer| peer.store_id).collect()
+            }
+        };
+        let learners: Vec<StoreId> = match aim {
+            WishAim::Learners(ids) => ids.clone(),
+            WishAim::Voters(_) | WishAim::Scatter { .. } | WishAim::Leader(_) => {
+                let staying = self.wanted_learners(region).map(|peer| peer.store_id);
+                staying.filter(|id| !voters.contains(id) && soft.is_live(now, *id)).collect()
+            }
+        };
+        let voters = voters.into_iter().map(|id| (id, PeerRole::Voter));
+        voters.chain(learners.into_iter().map(|id| (id, PeerRole::Learner))).collect()
     }
 
     /// Refuses a region that is changing.
@@ -267,6 +304,10 @@ impl Serving {
         };
         let transfers = self.operations.running().filter(is_transfer);
         let settings = self.settings;
+        let has_learners = |region: &&Region| region.peers.iter().any(|peer| peer.role == PeerRole::Learner);
+        let regions = self.directory.regions().chain(soft.placement_group.as_ref()).filter(has_learners);
+        let wanted_learners =
+            regions.flat_map(|region| self.wanted_learners(region).map(|peer| peer.id)).collect();
         Picture {
             stores,
             placement_group: soft.placement_group.as_ref(),
@@ -282,6 +323,7 @@ impl Serving {
                     size_bytes: soft.size(region.id).map(|size| size.size_bytes),
                 })
                 .collect(),
+            wanted_learners,
             voter_count: settings
                 .and_then(|settings| usize::try_from(settings.voter_count).ok())
                 .unwrap_or(1),
@@ -344,8 +386,7 @@ fn count_region(
         if let Some(store) = stores.get_mut(&peer.store_id) {
             store.peer_count += 1;
             store.size_bytes = store.size_bytes.saturating_add(size.size_bytes);
-            let votes = region.find_peer(peer.id).is_some_and(|peer| peer.role == PeerRole::Voter);
-            store.arriving_count += usize::from(!votes && operation.is_some());
+            store.arriving_count += usize::from(!region.peers.contains(peer) && operation.is_some());
         }
     }
     for peer in &region.peers {
@@ -356,10 +397,10 @@ fn count_region(
     }
 }
 
-/// A wish for voters, once they are peers.
+/// A wish for peers, once they have ids.
 fn aim_of(wish: &WishAim, peers: Vec<Peer>) -> Aim {
     let leader = match wish {
-        WishAim::Voters(_) | WishAim::Leader(_) => None,
+        WishAim::Voters(_) | WishAim::Learners(_) | WishAim::Leader(_) => None,
         WishAim::Scatter { leader, .. } => peers.iter().find(|peer| peer.store_id == *leader).copied(),
     };
     match leader {
@@ -368,20 +409,18 @@ fn aim_of(wish: &WishAim, peers: Vec<Peer>) -> Aim {
     }
 }
 
-fn voters(
-    store_ids: &[StoreId],
-    existing: Vec<Option<Peer>>,
+/// The peers on these stores: those that the region has there, and new ones.
+fn peers_of(
+    wanted: &[(StoreId, PeerRole)],
+    region: &Region,
     mut new_ids: impl Iterator<Item = u64>,
 ) -> Vec<Peer> {
-    let mut peers: Vec<Peer> = store_ids
-        .iter()
-        .zip(existing)
-        .map(|(store_id, peer)| Peer {
-            id: peer.map_or_else(|| PeerId(new_ids.next().unwrap_or(0)), |peer| peer.id),
-            store_id: *store_id,
-            role: PeerRole::Voter,
-        })
-        .collect();
+    let mut peer = |(store_id, role): &(StoreId, PeerRole)| {
+        let existing = region.find_peer_on(*store_id).map(|peer| peer.id);
+        let id = existing.unwrap_or_else(|| PeerId(new_ids.next().unwrap_or(0)));
+        Peer { id, store_id: *store_id, role: *role }
+    };
+    let mut peers: Vec<Peer> = wanted.iter().map(&mut peer).collect();
     peers.sort_unstable_by_key(|peer| peer.id);
     peers
 }

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use types::{Region, RegionId, StoreId};
+use types::{PeerId, Region, RegionId, StoreId};
 
 use self::movable::Movable;
 pub use self::scatter::{Scatter, Scattered, Tally};
@@ -37,6 +37,8 @@ pub struct Picture<'a> {
     pub placement_group_changing: Option<Duration>,
     /// The other regions that have no operation, in key order.
     pub regions: Vec<RegionSummary<'a>>,
+    /// Learners that somebody wants where they are.
+    pub wanted_learners: BTreeSet<PeerId>,
     /// Voters that a region shall have; the placement group has its own rule.
     pub voter_count: usize,
     /// Whether peers and leaders shall be levelled.
@@ -95,8 +97,10 @@ pub struct Wish {
 /// What is wanted of a region.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WishAim {
-    /// Its voters are on these stores, ascending; every other peer goes.
+    /// Its voters are on these stores, ascending; learners that are wanted stay, and every other peer goes.
     Voters(Vec<StoreId>),
+    /// Its voters stay, and its learners are on these stores, ascending.
+    Learners(Vec<StoreId>),
     /// It is led there.
     Leader(StoreId),
     /// Its voters are on these stores, ascending, and then it is led on this one of them.

@@ -6,11 +6,12 @@
 //! - The placement group has three voters, and five from five live stores on.
 //! - A voter on a store that drains or was removed is replaced; until there is a store for its replacement it stays.
 //! - A voter on a store that is merely silent stays: it may come back, and what it has is worth more than a new copy.
-//! - Peers that do not vote and belong to no operation are left-overs of one that was given up: they go.
+//! - Peers that do not vote, belong to no operation and are wanted by nobody are left-overs of one that was given up: they
+//!   go.
 
 use std::time::Duration;
 
-use types::{PeerRole, Region, RegionId, StoreId};
+use types::{Peer, PeerRole, Region, RegionId, StoreId};
 
 use super::{Picture, Wish, WishAim, tie_break};
 use crate::core::record::StoreState;
@@ -72,9 +73,10 @@ fn wish_for(region: &Region, picture: &mut Picture<'_>) -> Option<Wish> {
     goal.extend(arriving);
     goal.extend(leaving.iter().take(count.saturating_sub(goal.len())));
     goal.sort_unstable();
+    let is_wanted = |peer: &Peer| peer.role == PeerRole::Voter || picture.wanted_learners.contains(&peer.id);
     let is_as_it_is = goal.len() == voters.len()
         && goal.iter().all(|id| voters.contains(id))
-        && region.peers.len() == voters.len();
+        && region.peers.iter().all(is_wanted);
     let is_live = |id: &StoreId| picture.stores.get(id).is_some_and(|store| store.is_live);
     if is_as_it_is || goal.is_empty() || !goal.iter().all(is_live) {
         return None;

@@ -55,6 +55,7 @@ impl Cluster {
             placement_group: None,
             placement_group_changing: None,
             regions: self.regions.iter().map(summary).collect(),
+            wanted_learners: BTreeSet::new(),
             voter_count: 3,
             is_balancing: true,
             budget: 64,
@@ -86,7 +87,7 @@ impl Cluster {
                     up.for_each(|id| *leaving.entry(id).or_insert(0) += 1);
                 }
                 WishAim::Leader(_) => transfers += 1,
-                WishAim::Scatter { .. } => panic!("nobody wants anything to be scattered"),
+                WishAim::Learners(_) | WishAim::Scatter { .. } => panic!("nobody wants that"),
             }
         }
         assert!(arriving.values().all(|count| *count <= OPERATIONS_PER_TARGET_MAX), "{arriving:?}");
@@ -117,7 +118,7 @@ impl Cluster {
                 assert!(region.find_peer_on(id).is_some(), "a voter leads");
                 self.leaders.insert(wish.region_id, id);
             }
-            WishAim::Scatter { .. } => panic!("nobody wants anything to be scattered"),
+            WishAim::Learners(_) | WishAim::Scatter { .. } => panic!("nobody wants that"),
         }
     }
 

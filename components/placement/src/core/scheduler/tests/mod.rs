@@ -42,6 +42,7 @@ fn run(input: &str) -> String {
     let (mut leaders, mut sizes) = (BTreeMap::new(), BTreeMap::new());
     let (mut changing, mut voter_count, mut budget, mut is_balancing) = (None, 3, 64, true);
     let mut groups: Vec<[Vec<RegionId>; 2]> = Vec::new();
+    let mut wanted_learners = BTreeSet::new();
     for line in input.lines().filter(|line| !line.starts_with('%')) {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
@@ -52,6 +53,8 @@ fn run(input: &str) -> String {
                 let leading = rest.split(' ').skip(1).find(|word| word.ends_with('*'));
                 regions.push(region(&rest.replace('*', "")));
                 let region = &regions[regions.len() - 1];
+                let wanted = rest.split(' ').filter_map(|word| word.strip_suffix('w')).map(|id| store(id).0);
+                wanted_learners.extend(wanted.filter_map(|id| region.find_peer_on(id)).map(|peer| peer.id));
                 let first = region.peers[0].store_id;
                 let leader =
                     leading.map_or(first, |word| StoreId(word.trim_end_matches('*').parse().unwrap()));
@@ -88,6 +91,7 @@ fn run(input: &str) -> String {
         placement_group: regions.iter().find(|region| region.id == RegionId::PLACEMENT),
         placement_group_changing: changing,
         regions: regions.iter().filter(|region| region.id != RegionId::PLACEMENT).map(summary).collect(),
+        wanted_learners,
         voter_count,
         is_balancing,
         budget,
@@ -109,6 +113,7 @@ fn show(wish: Wish) -> String {
     let stores = |ids: &[StoreId]| ids.iter().map(StoreId::to_string).collect::<Vec<_>>().join(" ");
     match wish.aim {
         WishAim::Voters(ids) => format!("region {}: {}\n", wish.region_id, stores(&ids)),
+        WishAim::Learners(_) => panic!("no scheduler wants learners"),
         WishAim::Leader(id) => format!("region {}: led by {id}\n", wish.region_id),
         WishAim::Scatter { voters, leader } => {
             format!("region {}: {}, led by {leader}\n", wish.region_id, stores(&voters))
@@ -175,12 +180,12 @@ fn region(rest: &str) -> Region {
     let id: u64 = id.parse().unwrap();
     let peer = |word: &str| {
         let role = match word.chars().last() {
-            Some('l') => PeerRole::Learner,
+            Some('l' | 'w') => PeerRole::Learner,
             Some('i') => PeerRole::IncomingVoter,
             Some('o') => PeerRole::DemotingVoter,
             _ => PeerRole::Voter,
         };
-        let store_id: u64 = word.trim_end_matches(['l', 'i', 'o']).parse().unwrap();
+        let store_id: u64 = word.trim_end_matches(['l', 'w', 'i', 'o']).parse().unwrap();
         Peer { id: PeerId(id * 100 + store_id), store_id: StoreId(store_id), role }
     };
     Region {
