@@ -28,6 +28,9 @@ enum Verb {
     Init(InitArgs),
     /// Show the cluster: its stores, regions and leader.
     Status(StatusArgs),
+    /// Empty a store, or give it up.
+    #[command(subcommand)]
+    Store(StoreVerb),
     /// Start a cluster of several stores on this machine, put load on it, and leave nothing behind.
     Demo(DemoArgs),
     /// Put load on a cluster and measure it.
@@ -99,6 +102,45 @@ struct StatusArgs {
     insecure: bool,
 }
 
+#[derive(Subcommand)]
+enum StoreVerb {
+    /// Move every peer and every leader off a store; it goes on serving until they are gone.
+    Drain(DrainArgs),
+    /// Give up a store that is dead or empty: its peers are replaced, and its id never comes back.
+    Forget(ForgetArgs),
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: sheaf store drain 1004 --addr 127.0.0.1:20160")]
+struct DrainArgs {
+    /// The store's id, as `sheaf status` shows it.
+    #[arg(value_name = "ID")]
+    store_id: u64,
+    /// End the drain: the store is filled again.
+    #[arg(long)]
+    undo: bool,
+    /// Any store of the cluster.
+    #[arg(long, value_name = "HOST:PORT", env = "SHEAF_ADDR", default_value = "127.0.0.1:20160")]
+    addr: String,
+    /// Allow plaintext beyond the loopback interface.
+    #[arg(long)]
+    insecure: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example: sheaf store forget 1004 --addr 127.0.0.1:20160")]
+struct ForgetArgs {
+    /// The store's id, as `sheaf status` shows it.
+    #[arg(value_name = "ID")]
+    store_id: u64,
+    /// Any store of the cluster.
+    #[arg(long, value_name = "HOST:PORT", env = "SHEAF_ADDR", default_value = "127.0.0.1:20160")]
+    addr: String,
+    /// Allow plaintext beyond the loopback interface.
+    #[arg(long)]
+    insecure: bool,
+}
+
 #[derive(Args)]
 #[command(after_help = "Example: sheaf demo --load-seconds 5 --exit-after 10s")]
 struct DemoArgs {
@@ -129,6 +171,12 @@ pub fn run() -> ExitCode {
         Verb::Start(args) => exit::at_once(exit_code(run_start(*args))),
         Verb::Init(args) => operate::init(&args.addr, args.keys, args.insecure),
         Verb::Status(args) => operate::status(&args.addr, args.insecure),
+        Verb::Store(StoreVerb::Drain(args)) => {
+            operate::drain_store(&args.addr, args.store_id, args.undo, args.insecure)
+        }
+        Verb::Store(StoreVerb::Forget(args)) => {
+            operate::forget_store(&args.addr, args.store_id, args.insecure)
+        }
         Verb::Demo(args) => demo::demo(&demo::Options {
             store_count: args.stores.into(),
             exit_after: args.exit_after,

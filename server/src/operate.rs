@@ -5,8 +5,8 @@ use std::time::Duration;
 use placement::KeyMode;
 use proto::{
     admin::{
-        ClusterStatusRequest, ClusterStatusResponse, InitRequest, ListRegionsRequest,
-        admin_client::AdminClient,
+        ClusterStatusRequest, ClusterStatusResponse, DrainRequest, ForgetStoreRequest, InitRequest,
+        ListRegionsRequest, admin_client::AdminClient,
     },
     placement::{RegionView, StoreView},
 };
@@ -54,6 +54,36 @@ pub(crate) fn status(address: &str, is_insecure: bool) -> Result<()> {
     let credentials = Credentials::plaintext(is_insecure);
     let status = block_on(status_of(credentials, address))??;
     print_line(&describe(&status));
+    Ok(())
+}
+
+/// `sheaf store drain`.
+pub(crate) fn drain_store(address: &str, store_id: u64, is_undone: bool, is_insecure: bool) -> Result<()> {
+    let credentials = Credentials::plaintext(is_insecure);
+    block_on(async {
+        let mut client = connect(credentials, address).await?;
+        let asked = client.drain(Request::new(DrainRequest { store_id, is_undone }));
+        let answer = timeout(ANSWER_TIMEOUT, asked).await.map_err(|_| silent(address))?;
+        answer.map_err(|status| refused(&format!("drain store {store_id}"), &status))
+    })??;
+    print_line(&if is_undone {
+        format!("store {store_id} is filled again")
+    } else {
+        format!("store {store_id} drains: `sheaf status` shows the peers that are left")
+    });
+    Ok(())
+}
+
+/// `sheaf store forget`.
+pub(crate) fn forget_store(address: &str, store_id: u64, is_insecure: bool) -> Result<()> {
+    let credentials = Credentials::plaintext(is_insecure);
+    block_on(async {
+        let mut client = connect(credentials, address).await?;
+        let asked = client.forget_store(Request::new(ForgetStoreRequest { store_id }));
+        let answer = timeout(ANSWER_TIMEOUT, asked).await.map_err(|_| silent(address))?;
+        answer.map_err(|status| refused(&format!("forget store {store_id}"), &status))
+    })??;
+    print_line(&format!("store {store_id} is removed for good; what it held is replaced"));
     Ok(())
 }
 

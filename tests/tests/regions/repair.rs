@@ -1,8 +1,11 @@
 //! Stores that lose everything.
 
-use anyhow::{Result, ensure};
-use tests::{Cluster, Load, Options};
+use std::time::Duration;
 
+use anyhow::{Result, ensure};
+use tests::{Cluster, Load, Options, eventually};
+
+const PATIENCE: Duration = Duration::from_secs(120);
 const KEYS: u64 = 12;
 const CLIENTS: u64 = 8;
 
@@ -19,7 +22,7 @@ async fn a_store_that_lost_its_disk_is_filled_again() -> Result<()> {
     cluster.wipe(lost)?;
     load.run_for(300).await?;
     cluster.spawn(lost)?;
-    tests::eventually("a new store id", std::time::Duration::from_secs(120), async || {
+    eventually("a new store id", PATIENCE, async || {
         let id = cluster.store_id(lost).await?;
         ensure!(id != old_id, "it is still store {id}");
         Ok(())
@@ -29,6 +32,50 @@ async fn a_store_that_lost_its_disk_is_filled_again() -> Result<()> {
     let other = (0..3).find(|at| *at != lost).unwrap_or_default();
     cluster.kill(other)?;
     // Everything that was written before and after is read again at the end, of the new store and one of the old ones.
+    load.run_for(1_000).await?;
+    println!("{:?}", load.finish().await?);
+    Ok(())
+}
+
+/// A store is dead and nothing comes to its address. An operator says so; its peers are replaced, any other store can be
+/// lost then, and it never comes back under its id.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_store_that_is_forgotten_is_replaced() -> Result<()> {
+    let mut cluster = Cluster::start(Options { stores: 4, ..Options::default() }).await?;
+    cluster.whole(3).await?;
+    let load = Load::start(cluster.client().await?, CLIENTS, KEYS);
+    load.run_for(300).await?;
+    let dead = cluster.leader().await?;
+    let (id, others) = (cluster.store_id(dead).await?, cluster.addresses());
+    let other = others[(dead + 1) % others.len()].clone();
+    let forget = |id: u64| Cluster::run(&["store", "forget", &id.to_string(), "--addr", &other]);
+    let refused = |id: u64, words: &str| {
+        let output = forget(id)?;
+        let said = String::from_utf8(output.stderr)?;
+        ensure!(output.status.code() == Some(1) && said.contains(words), "{words:?} is missing in {said}");
+        anyhow::Ok(())
+    };
+    refused(id, "drain it first, or stop it for ten seconds")?;
+    refused(99_999, "there is no store 99999")?;
+
+    cluster.kill(dead)?;
+    eventually("the store to be forgotten", PATIENCE, async || {
+        let output = forget(id)?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    })
+    .await?;
+    ensure!(forget(id)?.status.success(), "it is so already");
+    cluster.whole(3).await?;
+    load.run_for(300).await?;
+
+    cluster.spawn(dead)?;
+    let status = cluster.wait(dead)?;
+    let log = cluster.log(dead);
+    ensure!(status.code() == Some(1) && log.contains("was removed from its cluster"), "{status}: {log}");
+    cluster.whole(3).await?;
+    let next = (0..others.len()).find(|at| *at != dead).unwrap_or_default();
+    cluster.kill(next)?;
     load.run_for(1_000).await?;
     println!("{:?}", load.finish().await?);
     Ok(())
