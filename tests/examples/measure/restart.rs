@@ -29,6 +29,9 @@ pub(crate) struct Options {
     /// Stop the stores with SIGTERM; otherwise they are killed.
     #[arg(long)]
     gently: bool,
+    /// Do not wait until placement has levelled the leaders that the restart before has left uneven.
+    #[arg(long)]
+    uneven: bool,
     /// How many times.
     #[arg(long, default_value_t = 3)]
     runs: usize,
@@ -39,9 +42,11 @@ pub(crate) async fn measure(options: &Options) -> Result<()> {
     crowd.describe();
     for _ in 0..options.runs {
         crowd.write_all().await?;
-        // Placement levels what an earlier restart has left uneven, and wakes for that.
-        crowd.wait_until_spread().await?;
-        crowd.wait_until_asleep().await?;
+        if !options.uneven {
+            // Placement levels what an earlier restart has left uneven, and wakes for that.
+            crowd.wait_until_spread().await?;
+            crowd.wait_until_asleep().await?;
+        }
         let signal = if options.gently { Signal::TERM } else { Signal::KILL };
         (0..3).try_for_each(|at| crowd.cluster.signal(at, signal))?;
         for at in 0..3 {
