@@ -270,4 +270,11 @@ async fn a_store_that_was_removed_is_told_so_and_a_stranger_is_heard() {
         assert_eq!(host.members.told_count.load(Ordering::Relaxed), 0, "store {id} belongs to the cluster");
     }
     assert!(!right.members.asked_about.lock().contains(&StoreId(4)), "whose address is known");
+    // A lane that is open already ends with the next frame.
+    right.transport.set_addresses(Vec::new());
+    until("the end of an open lane", || {
+        known.send(1, Lane::Liveness, [5]);
+        known.members.told_count.load(Ordering::Relaxed) > 0
+    })
+    .await;
 }

@@ -1,7 +1,5 @@
 //! Which stores there are, as far as the transport wants to know.
 
-use std::sync::Arc;
-
 use futures::future::BoxFuture;
 use tonic::{Code, Status};
 use types::StoreId;
@@ -25,25 +23,34 @@ pub(crate) fn says_removed(status: &Status) -> bool {
     status.code() == Code::PermissionDenied
 }
 
-/// Whether the store behind a lane was removed, if that has to be asked.
+/// Whether the store behind a lane may have been removed.
 pub(crate) enum Doubt {
+    /// An address of it is known.
     None,
+    /// None is, and it is being found out why.
     Asked(BoxFuture<'static, bool>),
+    /// None is, and it was not removed: it is new, or nobody knew.
+    Stranger,
 }
 
 impl Doubt {
-    pub(crate) fn about(store_id: StoreId, is_known: bool, membership: &Arc<dyn Membership>) -> Doubt {
-        if is_known { Doubt::None } else { Doubt::Asked(membership.was_removed(store_id)) }
+    /// Something comes from the store.
+    pub(crate) fn on_heard(&mut self, store_id: StoreId, is_known: bool, membership: &dyn Membership) {
+        match self {
+            Doubt::None if !is_known => *self = Doubt::Asked(membership.was_removed(store_id)),
+            Doubt::Asked(_) | Doubt::Stranger if is_known => *self = Doubt::None,
+            Doubt::None | Doubt::Asked(_) | Doubt::Stranger => {}
+        }
     }
 
     /// Comes when the store turns out to be removed. May be dropped and asked again until then.
     pub(crate) async fn confirmed(&mut self) {
-        if let Doubt::Asked(answer) = self
-            && answer.await
-        {
-            return;
+        if let Doubt::Asked(answer) = self {
+            if answer.await {
+                return;
+            }
+            *self = Doubt::Stranger;
         }
-        *self = Doubt::None;
         std::future::pending().await
     }
 }

@@ -119,7 +119,6 @@ impl Receiver {
             "lane of another store"
         );
         shared.on_sign_of_life(from);
-        let doubt = Doubt::about(from, shared.knows(from), &shared.membership);
         let mut receiver = Receiver {
             metrics: Arc::clone(&shared.metrics[place_of(lane)]),
             shared,
@@ -128,7 +127,7 @@ impl Receiver {
             sequence: 0,
             unacknowledged_bytes: 0,
             frames,
-            doubt,
+            doubt: Doubt::None,
             has_ended: false,
         };
         receiver.take(Frame { open: None, ..first })?;
@@ -181,6 +180,7 @@ impl Receiver {
             let text = "a newer incarnation of the store has been here";
             return Err(refuse("old_incarnation", Status::failed_precondition(text)));
         }
+        self.doubt.on_heard(self.from, self.shared.knows(self.from), &*self.shared.membership);
         self.sequence = frame.sequence;
         let bytes = frame.encoded_len();
         self.unacknowledged_bytes += bytes;

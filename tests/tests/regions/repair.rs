@@ -1,6 +1,6 @@
 //! Stores that lose everything.
 
-use std::time::Duration;
+use std::{process::Output, time::Duration};
 
 use anyhow::{Result, ensure};
 use tests::{Cluster, Load, Options, eventually};
@@ -37,6 +37,17 @@ async fn a_store_that_lost_its_disk_is_filled_again() -> Result<()> {
     Ok(())
 }
 
+fn store_verb(verb: &str, id: u64, address: &str) -> Result<Output> {
+    Cluster::run(&["store", verb, &id.to_string(), "--addr", address])
+}
+
+fn ends_as_removed(cluster: &mut Cluster, at: usize) -> Result<()> {
+    let status = cluster.wait(at)?;
+    let log = cluster.log(at);
+    ensure!(status.code() == Some(1) && log.contains("was removed from its cluster"), "{status}: {log}");
+    Ok(())
+}
+
 /// A store is dead and nothing comes to its address. An operator says so; its peers are replaced, any other store can be
 /// lost then, and it never comes back under its id.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -48,7 +59,7 @@ async fn a_dead_store_that_is_forgotten_is_replaced() -> Result<()> {
     let dead = cluster.leader().await?;
     let (id, others) = (cluster.store_id(dead).await?, cluster.addresses());
     let other = others[(dead + 1) % others.len()].clone();
-    let forget = |id: u64| Cluster::run(&["store", "forget", &id.to_string(), "--addr", &other]);
+    let forget = |id: u64| store_verb("forget", id, &other);
     let refused = |id: u64, words: &str| {
         let output = forget(id)?;
         let said = String::from_utf8(output.stderr)?;
@@ -70,13 +81,33 @@ async fn a_dead_store_that_is_forgotten_is_replaced() -> Result<()> {
     load.run_for(300).await?;
 
     cluster.spawn(dead)?;
-    let status = cluster.wait(dead)?;
-    let log = cluster.log(dead);
-    ensure!(status.code() == Some(1) && log.contains("was removed from its cluster"), "{status}: {log}");
+    ends_as_removed(&mut cluster, dead)?;
     cluster.whole(3).await?;
     let next = (0..others.len()).find(|at| *at != dead).unwrap_or_default();
     cluster.kill(next)?;
     load.run_for(1_000).await?;
     println!("{:?}", load.finish().await?);
+    Ok(())
+}
+
+/// A store is emptied and given up while it runs: it hears that, and ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_store_that_is_forgotten_ends() -> Result<()> {
+    let mut cluster = Cluster::start(Options { stores: 4, ..Options::default() }).await?;
+    cluster.settle(3).await?;
+    let leaving = cluster.leader().await?;
+    let id = cluster.store_id(leaving).await?;
+    let other = cluster.addresses()[(leaving + 1) % 4].clone();
+    let drained = store_verb("drain", id, &other)?;
+    ensure!(drained.status.success(), "{}", String::from_utf8_lossy(&drained.stderr));
+    eventually("the store to be empty and forgotten", PATIENCE, async || {
+        let output = store_verb("forget", id, &other)?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    })
+    .await?;
+    ends_as_removed(&mut cluster, leaving)?;
+    cluster.whole(3).await?;
+    cluster.client().await?.put("after", "all").await?;
     Ok(())
 }
