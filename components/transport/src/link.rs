@@ -209,7 +209,9 @@ impl Link {
         let lane = name_of(self.lane);
         // The store's own words are worth more than the network's: they say what is set up wrong.
         match &end {
-            End::Broken { status, .. } if says_removed(status) => self.shared.membership.on_removed(),
+            End::Broken { status, .. } if says_removed(status, &self.shared.identity) => {
+                self.shared.membership.on_removed();
+            }
             End::Broken { status, .. } if is_refusal(status) => {
                 if backoff.is_first() {
                     tracing::warn!(

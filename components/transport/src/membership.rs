@@ -1,8 +1,11 @@
 //! Which stores there are, as far as the transport wants to know.
 
 use futures::future::BoxFuture;
+use proto::{Message, raft::StoreRemoved};
 use tonic::{Code, Status};
-use types::StoreId;
+use types::{ClusterId, StoreId};
+
+use crate::Identity;
 
 /// Knows which stores belong to the cluster.
 pub trait Membership: Send + Sync {
@@ -14,13 +17,19 @@ pub trait Membership: Send + Sync {
     fn on_removed(&self);
 }
 
-/// What a store that was removed is told, and nobody else is.
-pub(crate) fn removed(store_id: StoreId) -> Status {
-    Status::permission_denied(format!("store {store_id} was removed from the cluster"))
+/// With what the lanes of a store end that was removed.
+pub(crate) fn removed(cluster_id: ClusterId, store_id: StoreId) -> Status {
+    let details = StoreRemoved { cluster_id: cluster_id.0, store_id: store_id.0 };
+    let text = format!("store {store_id} was removed from the cluster");
+    Status::with_details(Code::PermissionDenied, text, details.encode_to_vec().into())
 }
 
-pub(crate) fn says_removed(status: &Status) -> bool {
+/// Whether a lane has ended because its store was removed. It ends the store's process, so the code is not enough: whatever
+/// listens at the address might use it.
+pub(crate) fn says_removed(status: &Status, own: &Identity) -> bool {
     status.code() == Code::PermissionDenied
+        && StoreRemoved::decode(status.details())
+            .is_ok_and(|removed| removed.cluster_id == own.cluster_id.0 && removed.store_id == own.store_id.0)
 }
 
 /// Whether the store behind a lane may have been removed.
@@ -52,5 +61,26 @@ impl Doubt {
             *self = Doubt::Stranger;
         }
         std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use types::Incarnation;
+
+    use super::*;
+
+    #[test]
+    fn only_the_own_removal_counts() {
+        let own = |cluster, store| Identity {
+            cluster_id: ClusterId(cluster),
+            store_id: StoreId(store),
+            incarnation: Incarnation(1),
+        };
+        let status = removed(ClusterId(7), StoreId(3));
+        assert!(says_removed(&status, &own(7, 3)));
+        assert!(!says_removed(&status, &own(7, 4)));
+        assert!(!says_removed(&status, &own(8, 3)));
+        assert!(!says_removed(&Status::permission_denied(status.message()), &own(7, 3)));
     }
 }

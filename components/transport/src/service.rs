@@ -156,7 +156,7 @@ impl Receiver {
         loop {
             let frame = tokio::select! {
                 frame = self.frames.message() => frame?,
-                () = self.doubt.confirmed() => return Err(refuse("removed", removed(self.from))),
+                () = self.doubt.confirmed() => return Err(refuse("removed", self.removed())),
             };
             let Some(frame) = frame else { return Ok(None) };
             self.take(frame)?;
@@ -165,6 +165,10 @@ impl Receiver {
                 return Ok(Some(FrameAck { sequence: self.sequence }));
             }
         }
+    }
+
+    fn removed(&self) -> Status {
+        removed(self.shared.identity.cluster_id, self.from)
     }
 
     /// Hands a frame's messages to the store. What is well formed arrives even beside what is not.
