@@ -80,20 +80,23 @@ struct StartArgs {
 #[derive(Args)]
 #[command(after_help = "Example: sheaf init --addr 127.0.0.1:20160")]
 struct InitArgs {
-    /// Any store that shall be in the cluster.
-    #[arg(long, value_name = "HOST:PORT", env = "SHEAF_ADDR", default_value = "127.0.0.1:20160")]
-    addr: String,
+    #[command(flatten)]
+    store: AnyStore,
     /// What clients' keys look like; fixed for ever.
     #[arg(long, value_enum, default_value_t = Keys::Raw)]
     keys: Keys,
-    /// Allow plaintext beyond the loopback interface.
-    #[arg(long)]
-    insecure: bool,
 }
 
 #[derive(Args)]
 #[command(after_help = "Example: sheaf status --addr 127.0.0.1:20160")]
 struct StatusArgs {
+    #[command(flatten)]
+    store: AnyStore,
+}
+
+/// Whom to ask.
+#[derive(Args)]
+struct AnyStore {
     /// Any store of the cluster.
     #[arg(long, value_name = "HOST:PORT", env = "SHEAF_ADDR", default_value = "127.0.0.1:20160")]
     addr: String,
@@ -119,12 +122,8 @@ struct DrainArgs {
     /// End the drain: the store is filled again.
     #[arg(long)]
     undo: bool,
-    /// Any store of the cluster.
-    #[arg(long, value_name = "HOST:PORT", env = "SHEAF_ADDR", default_value = "127.0.0.1:20160")]
-    addr: String,
-    /// Allow plaintext beyond the loopback interface.
-    #[arg(long)]
-    insecure: bool,
+    #[command(flatten)]
+    store: AnyStore,
 }
 
 #[derive(Args)]
@@ -133,12 +132,8 @@ struct ForgetArgs {
     /// The store's id, as `sheaf status` shows it.
     #[arg(value_name = "ID")]
     store_id: u64,
-    /// Any store of the cluster.
-    #[arg(long, value_name = "HOST:PORT", env = "SHEAF_ADDR", default_value = "127.0.0.1:20160")]
-    addr: String,
-    /// Allow plaintext beyond the loopback interface.
-    #[arg(long)]
-    insecure: bool,
+    #[command(flatten)]
+    store: AnyStore,
 }
 
 #[derive(Args)]
@@ -169,13 +164,13 @@ pub(crate) enum Keys {
 pub fn run() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Start(args) => exit::at_once(exit_code(run_start(*args))),
-        Verb::Init(args) => operate::init(&args.addr, args.keys, args.insecure),
-        Verb::Status(args) => operate::status(&args.addr, args.insecure),
+        Verb::Init(args) => operate::init(&args.store.addr, args.keys, args.store.insecure),
+        Verb::Status(args) => operate::status(&args.store.addr, args.store.insecure),
         Verb::Store(StoreVerb::Drain(args)) => {
-            operate::drain_store(&args.addr, args.store_id, args.undo, args.insecure)
+            operate::drain_store(&args.store.addr, args.store_id, args.undo, args.store.insecure)
         }
         Verb::Store(StoreVerb::Forget(args)) => {
-            operate::forget_store(&args.addr, args.store_id, args.insecure)
+            operate::forget_store(&args.store.addr, args.store_id, args.store.insecure)
         }
         Verb::Demo(args) => demo::demo(&demo::Options {
             store_count: args.stores.into(),

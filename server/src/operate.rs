@@ -11,7 +11,7 @@ use proto::{
     placement::{RegionView, StoreView},
 };
 use tokio::time::timeout;
-use tonic::{Request, Status, transport::Channel};
+use tonic::{Request, Response, Status, transport::Channel};
 use transport::{Credentials, DialError, dial};
 
 use crate::{
@@ -44,8 +44,7 @@ pub(crate) async fn init_at(credentials: Credentials, address: &str, keys: Keys)
     };
     let mut client = connect(credentials, address).await?;
     let request = Request::new(InitRequest { keys: key_mode_to_number(key_mode) });
-    let answer = timeout(ANSWER_TIMEOUT, client.init(request)).await.map_err(|_| silent(address))?;
-    let answer = answer.map_err(|status| refused("initialize the cluster", &status))?.into_inner();
+    let answer = answered(address, "initialize the cluster", client.init(request)).await?;
     Ok((answer.cluster_id, answer.was_initialized))
 }
 
@@ -62,9 +61,8 @@ pub(crate) fn drain_store(address: &str, store_id: u64, is_undone: bool, is_inse
     let credentials = Credentials::plaintext(is_insecure);
     block_on(async {
         let mut client = connect(credentials, address).await?;
-        let asked = client.drain(Request::new(DrainRequest { store_id, is_undone }));
-        let answer = timeout(ANSWER_TIMEOUT, asked).await.map_err(|_| silent(address))?;
-        answer.map_err(|status| refused(&format!("drain store {store_id}"), &status))
+        let request = Request::new(DrainRequest { store_id, is_undone });
+        answered(address, &format!("drain store {store_id}"), client.drain(request)).await
     })??;
     print_line(&if is_undone {
         format!("store {store_id} is filled again")
@@ -79,9 +77,8 @@ pub(crate) fn forget_store(address: &str, store_id: u64, is_insecure: bool) -> R
     let credentials = Credentials::plaintext(is_insecure);
     block_on(async {
         let mut client = connect(credentials, address).await?;
-        let asked = client.forget_store(Request::new(ForgetStoreRequest { store_id }));
-        let answer = timeout(ANSWER_TIMEOUT, asked).await.map_err(|_| silent(address))?;
-        answer.map_err(|status| refused(&format!("forget store {store_id}"), &status))
+        let request = Request::new(ForgetStoreRequest { store_id });
+        answered(address, &format!("forget store {store_id}"), client.forget_store(request)).await
     })??;
     print_line(&format!("store {store_id} is removed for good; what it held is replaced"));
     Ok(())
@@ -91,17 +88,14 @@ pub(crate) fn forget_store(address: &str, store_id: u64, is_insecure: bool) -> R
 pub(crate) async fn status_of(credentials: Credentials, address: &str) -> Result<ClusterStatusResponse> {
     let mut client = connect(credentials, address).await?;
     let request = Request::new(ClusterStatusRequest {});
-    let answer =
-        timeout(ANSWER_TIMEOUT, client.cluster_status(request)).await.map_err(|_| silent(address))?;
-    Ok(answer.map_err(|status| refused("ask for the cluster's status", &status))?.into_inner())
+    answered(address, "ask for the cluster's status", client.cluster_status(request)).await
 }
 
 /// Every region, as the store at `address` knows them.
 pub(crate) async fn regions_of(credentials: Credentials, address: &str) -> Result<Vec<RegionView>> {
     let mut client = connect(credentials, address).await?;
     let request = Request::new(ListRegionsRequest::default());
-    let answer = timeout(ANSWER_TIMEOUT, client.list_regions(request)).await.map_err(|_| silent(address))?;
-    Ok(answer.map_err(|status| refused("ask for the regions", &status))?.into_inner().regions)
+    Ok(answered(address, "ask for the regions", client.list_regions(request)).await?.regions)
 }
 
 async fn connect(credentials: Credentials, address: &str) -> Result<AdminClient<Channel>> {
@@ -117,13 +111,23 @@ fn unreachable(address: &str, error: &DialError) -> Failure {
         .hint("name a store that runs with --addr; beyond the loopback interface say --insecure")
 }
 
-fn silent(address: &str) -> Failure {
-    Failure::new(Code::Unreachable, format!("the store at {address} took the question and did not answer"))
-}
-
-fn refused(what: &str, status: &Status) -> Failure {
-    let cause = std::io::Error::other(status.message().to_owned());
-    Failure::new(Code::Failed, what).because(&cause)
+/// The answer, if it comes in time; `what` was asked for.
+async fn answered<T>(
+    address: &str,
+    what: &str,
+    asked: impl Future<Output = std::result::Result<Response<T>, Status>>,
+) -> Result<T> {
+    let answer = timeout(ANSWER_TIMEOUT, asked).await.map_err(|_| {
+        Failure::new(
+            Code::Unreachable,
+            format!("the store at {address} took the question and did not answer"),
+        )
+    })?;
+    let refused = |status: Status| {
+        let cause = std::io::Error::other(status.message().to_owned());
+        Failure::new(Code::Failed, what).because(&cause)
+    };
+    Ok(answer.map_err(refused)?.into_inner())
 }
 
 fn describe(status: &ClusterStatusResponse) -> String {
