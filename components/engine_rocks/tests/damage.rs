@@ -154,7 +154,7 @@ fn two_files() -> TwoFiles {
         log.write(&LogBatch { writes: vec![write], ..LogBatch::default() }, true).unwrap();
         index
     };
-    for _ in 0..20 {
+    for _ in 0..200 {
         write(1 << 20);
         let first_len = fs::metadata(log_files(source.path()).pop().unwrap()).unwrap().len();
         for _ in 1..16 {
@@ -175,11 +175,21 @@ fn two_files() -> TwoFiles {
         let files = log_files(target.path());
         if files.len() == 2
             && files.iter().all(|file| fs::metadata(file).is_ok_and(|metadata| metadata.len() > 0))
+            && is_needed(&files[0], target.path())
         {
             return TwoFiles { folder: target, first_len, last_index };
         }
     }
     panic!("RocksDB wrote every memtable out at once");
+}
+
+/// Whether a folder is whole, and not without this file: RocksDB may have written its memtable out before the other files
+/// were copied.
+fn is_needed(file: &Path, folder: &Path) -> bool {
+    let without = copy(folder);
+    fs::remove_file(without.path().join(file.file_name().unwrap())).unwrap();
+    RocksLog::open(copy(folder).path(), &options()).is_ok()
+        && RocksLog::open(without.path(), &options()).is_err()
 }
 
 #[test]
