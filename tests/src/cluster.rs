@@ -187,14 +187,17 @@ impl Cluster {
         Ok(Command::new(binary()?).args(arguments).output()?)
     }
 
+    /// Runs `sheaf` with these arguments; an error with what it says, if it fails.
+    pub fn run_well(arguments: &[&str]) -> Result<()> {
+        let output = Cluster::run(arguments)?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
     async fn init(&self) -> Result<()> {
         let address = self.stores[0].address.clone();
-        eventually("init the cluster", PATIENCE, async || {
-            let output = Cluster::run(&["init", "--addr", &address])?;
-            ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            Ok(())
-        })
-        .await
+        eventually("init the cluster", PATIENCE, async || Cluster::run_well(&["init", "--addr", &address]))
+            .await
     }
 
     /// Waits until the first region has this many voters.

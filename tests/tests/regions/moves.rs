@@ -183,9 +183,7 @@ async fn drain_and_fill(cluster: &Cluster, load: &Load) -> Result<()> {
     ensure!(region.peers.iter().any(|peer| peer.store_id == store_id), "{region:?}");
     let drain = |more: &[&str]| {
         let (id, address) = (store_id.to_string(), &cluster.addresses()[0]);
-        let output = Cluster::run(&[&["store", "drain", &id, "--addr", address], more].concat())?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Ok(())
+        Cluster::run_well(&[&["store", "drain", &id, "--addr", address], more].concat())
     };
     drain(&[])?;
     eventually("the store to be empty", PATIENCE, async || {

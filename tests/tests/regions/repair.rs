@@ -1,8 +1,8 @@
 //! Stores that lose everything.
 
-use std::{process::Output, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use tests::{Cluster, Load, Options, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -37,10 +37,6 @@ async fn a_store_that_lost_its_disk_is_filled_again() -> Result<()> {
     Ok(())
 }
 
-fn store_verb(verb: &str, id: u64, address: &str) -> Result<Output> {
-    Cluster::run(&["store", verb, &id.to_string(), "--addr", address])
-}
-
 fn ends_as_removed(cluster: &mut Cluster, at: usize) -> Result<()> {
     let status = cluster.wait(at)?;
     let log = cluster.log(at);
@@ -59,9 +55,8 @@ async fn a_dead_store_that_is_forgotten_is_replaced() -> Result<()> {
     let dead = cluster.leader().await?;
     let (id, others) = (cluster.store_id(dead).await?, cluster.addresses());
     let other = others[(dead + 1) % others.len()].clone();
-    let forget = |id: u64| store_verb("forget", id, &other);
     let refused = |id: u64, words: &str| {
-        let output = forget(id)?;
+        let output = Cluster::run(&["store", "forget", &id.to_string(), "--addr", &other])?;
         let said = String::from_utf8(output.stderr)?;
         ensure!(output.status.code() == Some(1) && said.contains(words), "{words:?} is missing in {said}");
         anyhow::Ok(())
@@ -70,13 +65,9 @@ async fn a_dead_store_that_is_forgotten_is_replaced() -> Result<()> {
     refused(99_999, "there is no store 99999")?;
 
     cluster.kill(dead)?;
-    eventually("the store to be forgotten", PATIENCE, async || {
-        let output = forget(id)?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Ok(())
-    })
-    .await?;
-    ensure!(forget(id)?.status.success(), "it is so already");
+    let forget = || Cluster::run_well(&["store", "forget", &id.to_string(), "--addr", &other]);
+    eventually("the store to be forgotten", PATIENCE, async || forget()).await?;
+    forget().context("it is so already")?;
     cluster.whole(3).await?;
     load.run_for(300).await?;
 
@@ -96,16 +87,11 @@ async fn an_empty_store_that_is_forgotten_ends() -> Result<()> {
     let mut cluster = Cluster::start(Options { stores: 4, ..Options::default() }).await?;
     cluster.settle(3).await?;
     let leaving = cluster.leader().await?;
-    let id = cluster.store_id(leaving).await?;
+    let id = cluster.store_id(leaving).await?.to_string();
     let other = cluster.addresses()[(leaving + 1) % 4].clone();
-    let drained = store_verb("drain", id, &other)?;
-    ensure!(drained.status.success(), "{}", String::from_utf8_lossy(&drained.stderr));
-    eventually("the store to be empty and forgotten", PATIENCE, async || {
-        let output = store_verb("forget", id, &other)?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Ok(())
-    })
-    .await?;
+    let order = |verb: &str| Cluster::run_well(&["store", verb, &id, "--addr", &other]);
+    order("drain")?;
+    eventually("the store to be empty and forgotten", PATIENCE, async || order("forget")).await?;
     ends_as_removed(&mut cluster, leaving)?;
     cluster.whole(3).await?;
     cluster.client().await?.put("after", "all").await?;
